@@ -1,0 +1,133 @@
+"""Every error that graphopt shows to a user: one tree, each with a code, a place and a hint."""
+
+from __future__ import annotations
+
+CODES: dict[str, str] = {
+    "G000": "graphopt could not continue",
+    # Recipes and options
+    "G101": "the recipe is not valid TOML",
+    "G102": "unknown key in a recipe",
+    "G103": "a value in a recipe has the wrong type or range",
+    "G104": "a pass has no such option",
+    "G105": "unknown pass",
+    "G106": "unknown preset",
+    "G107": "the recipe needs a plugin that is not installed",
+    "G108": "bad value on the command line",
+    "G109": "the recipe file cannot be read",
+    # Models and data
+    "G201": "the model file cannot be read",
+    "G202": "the file is not an ONNX model",
+    "G203": "external data is missing or too short",
+    "G204": "external data points outside the model's folder",
+    "G205": "the graph is not legal",
+    "G206": "the opset is newer than the runtime supports",
+    "G207": "the runtime cannot run an operator of the model",
+    "G208": "the model cannot be written",
+    "G209": "the model is too deeply nested or too large to be honest",
+    "G211": "the calibration data cannot be read",
+    "G212": "the data does not fit the model's inputs",
+    "G213": "the data holds no samples",
+    "G214": "the data holds NaN or infinity",
+    "G215": "the runtime could not run the model",
+    # Passes
+    "G301": "a pass failed",
+    "G302": "a pass left an illegal graph behind",
+    "G303": "an exact pass changed the outputs",
+    "G304": "a pass lost fused operators",
+    "G305": "a pass misreported whether it changed the graph",
+    "G306": "a pass exceeded its divergence budget",
+    # Plugins
+    "G401": "a plugin could not be loaded",
+    "G402": "two plugins provide the same name",
+    "G403": "a plugin does not match graphopt's hooks",
+    "G404": "a plugin returned something that is not what its hook promises",
+    # Targets
+    "G501": "unknown target",
+    "G502": "a target file is not valid",
+    "G503": "the target cannot hold the model",
+    # Limits
+    "G601": "a stated limit was exceeded",
+}
+
+
+class GraphOptError(Exception):
+    """An error that is the user's to solve; shown without a traceback.
+
+    Args:
+        message: states the fact, with the user's own names in backticks.
+        code: one of ``CODES``; defaults to the first code of the class.
+        where: the place: file, file:line, node, pass or plugin.
+        hint: what to do about it.
+    """
+
+    default_code = "G000"
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        where: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.where = where
+        self.hint = hint
+        if self.code not in CODES:
+            raise LookupError(f"error code {self.code} is not listed in graphopt.errors.CODES")
+
+    def __str__(self) -> str:
+        lines = [f"error[{self.code}]: {self.message}"]
+        if self.where:
+            lines.append(f"  --> {self.where}")
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class RecipeError(GraphOptError):
+    """A recipe or an option is wrong (G1xx)."""
+
+    default_code = "G103"
+
+
+class ModelError(GraphOptError):
+    """The model is unreadable, illegal or not supported (G201 to G209, G215)."""
+
+    default_code = "G201"
+
+
+class DataError(GraphOptError):
+    """The calibration or validation data is wrong (G211 to G214)."""
+
+    default_code = "G211"
+
+
+class PassError(GraphOptError):
+    """A pass failed; names the pass and, where known, the node and the plugin (G3xx)."""
+
+    default_code = "G301"
+
+
+class PluginError(GraphOptError):
+    """A plugin is broken, conflicting or of another version (G4xx)."""
+
+    default_code = "G401"
+
+
+class TargetError(GraphOptError):
+    """The target is unknown or cannot hold the model (G5xx)."""
+
+    default_code = "G501"
+
+
+class LimitError(GraphOptError):
+    """A limit that the user stated was exceeded; nothing was written (G6xx)."""
+
+    default_code = "G601"
+    exit_code = 1
+    compiled: object | None = None
+    """The compiled model, where there is one: what ``--keep`` writes all the same."""

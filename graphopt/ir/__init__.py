@@ -1,0 +1,40 @@
+"""The graph that passes and plugins work on, and the door to ONNX files."""
+
+from __future__ import annotations
+
+from graphopt.ir.attributes import Attribute
+from graphopt.ir.extract import extract
+from graphopt.ir.files import from_bytes, load, save, tensor_bytes, to_bytes
+from graphopt.ir.function import Function
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.hashing import structural_hash
+from graphopt.ir.opset import newest_opset, upgrade_opset
+from graphopt.ir.shapes import infer_shapes
+from graphopt.ir.surgeon import from_graphsurgeon, to_graphsurgeon
+from graphopt.ir.tensor import Tensor
+from graphopt.ir.text import parse, to_text
+from graphopt.ir.verify import verify
+
+__all__ = [
+    "Attribute",
+    "Function",
+    "Graph",
+    "Node",
+    "Tensor",
+    "Value",
+    "extract",
+    "from_bytes",
+    "from_graphsurgeon",
+    "infer_shapes",
+    "load",
+    "newest_opset",
+    "parse",
+    "save",
+    "structural_hash",
+    "tensor_bytes",
+    "to_bytes",
+    "to_graphsurgeon",
+    "to_text",
+    "upgrade_opset",
+    "verify",
+]

@@ -1,0 +1,55 @@
+"""Cut a part of a graph out as a model of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphopt.ir.clone import clone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.ir.graph import Graph, Node, Value
+
+
+def extract(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+    """Return the part of ``graph`` that computes ``outputs`` from ``inputs`` and constants.
+
+    Inputs of the original that the part still needs stay inputs.
+    """
+    part = clone(graph)
+    cut = {part.value(name) for name in inputs}
+    wanted = [part.value(name) for name in outputs]
+    needed = _needed(wanted, cut)
+    part.set_outputs(wanted)
+    for node in reversed(part.nodes()):
+        if node not in needed:
+            # Values that become inputs outlive their producer.
+            for output in node.outputs:
+                if output in cut:
+                    output.producer = None
+            part.remove(node)
+    for value in cut:
+        if value.producer is None:
+            part.set_tensor(value, None)
+            part.add_input(value)
+    for value in part.values():
+        if not value.uses and value not in wanted and value.producer is None:
+            part.remove_value(value)
+    return part
+
+
+def _needed(wanted: Sequence[Value], cut: set[Value]) -> set[Node]:
+    needed: set[Node] = set()
+    stack = [v.producer for v in wanted if v not in cut and v.producer is not None]
+    while stack:
+        node = stack.pop()
+        if node in needed:
+            continue
+        needed.add(node)
+        for reader in [node, *(n for g in node.subgraphs for n in g.walk())]:
+            for value in reader.inputs:
+                if value is not None and value not in cut and value.producer is not None:
+                    if value.graph is node.graph:
+                        stack.append(value.producer)
+    return needed

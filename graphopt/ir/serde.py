@@ -1,0 +1,276 @@
+"""Between protobuf and Graph, without loss in either direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from graphopt.errors import ModelError
+from graphopt.ir.attributes import Attribute
+from graphopt.ir.function import Function
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.tensor import Tensor
+from graphopt.types import DType, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graphopt.ir.tensor import ExternalBytes
+
+MAX_NESTING = 64
+_GRAPH_FIELDS = frozenset({"node", "initializer", "input", "output", "value_info"})
+_MODEL_FIELDS = frozenset({"graph", "functions"})
+_NODE_FIELDS = frozenset({"input", "output", "attribute", "name", "op_type"})
+
+
+def graph_from_model(
+    model: onnx.ModelProto,
+    locate: Callable[[onnx.TensorProto], ExternalBytes | None] = lambda _: None,
+) -> Graph:
+    """Build a Graph; ``locate`` finds the bytes of tensors that are stored outside."""
+    graph = Graph(model.graph.name)
+    graph.ir_version = model.ir_version
+    graph.opsets = {o.domain: o.version for o in model.opset_import}
+    graph.metadata = {p.key: p.value for p in model.metadata_props}
+    graph.functions = tuple(Function(f) for f in model.functions)
+    graph.model_shell = _shell(model, _MODEL_FIELDS)
+    _fill(graph, model.graph, locate, depth=0)
+    return graph
+
+
+def model_from_graph(
+    graph: Graph, encode: Callable[[str, Tensor], onnx.TensorProto] | None = None
+) -> onnx.ModelProto:
+    """Build the protobuf; ``encode`` decides how initializers are stored (inside by default)."""
+    model = onnx.ModelProto()
+    if graph.model_shell is not None:
+        model.CopyFrom(graph.model_shell)
+    if model.ir_version != graph.ir_version:
+        model.ir_version = graph.ir_version
+    # Fields that did not change keep their encoding: an unset domain is not an empty one.
+    if {o.domain: o.version for o in model.opset_import} != graph.opsets:
+        del model.opset_import[:]
+        for domain, version in graph.opsets.items():
+            model.opset_import.add(domain=domain, version=version)
+    if {p.key: p.value for p in model.metadata_props} != graph.metadata:
+        del model.metadata_props[:]
+        for key, value in graph.metadata.items():
+            model.metadata_props.add(key=key, value=value)
+    model.functions.extend(f.proto for f in graph.functions)
+    _emit(graph, model.graph, encode or (lambda name, tensor: tensor.to_proto(name)))
+    return model
+
+
+def _shell(message: Any, without: frozenset[str]) -> Any:
+    """Copy a message except for some fields; never touches those, however large they are."""
+    shell = type(message)()
+    for field, value in message.ListFields():
+        if field.name in without:
+            continue
+        if isinstance(value, int | float | str | bytes):
+            setattr(shell, field.name, value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(shell, field.name).CopyFrom(value)
+        else:
+            getattr(shell, field.name).extend(value)
+    return shell
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+def _fill(
+    graph: Graph,
+    proto: onnx.GraphProto,
+    locate: Callable[[onnx.TensorProto], ExternalBytes | None],
+    depth: int,
+) -> None:
+    if depth > MAX_NESTING:
+        raise ModelError(
+            f"graphs are nested more than {MAX_NESTING} deep", code="G209", where=proto.name
+        )
+    graph.shell = _shell(proto, _GRAPH_FIELDS)
+    for info in proto.input:
+        graph.add_input(_declare(graph.new_value(info.name), info))
+    _read_initializers(graph, proto, locate)
+    made = [_read_node(graph, node) for node in proto.node]
+    graph.value_infos = list(proto.value_info)
+    for info in proto.value_info:
+        value = graph.find(info.name)
+        if value is not None and value.source is None:
+            _declare(value, info)
+    graph.declared_at_load = frozenset(i.name for i in proto.value_info if graph.find(i.name))
+    for node, source in zip(made, proto.node, strict=True):
+        _connect(node, source, locate, depth)
+    graph.set_outputs([_read_output(graph, info) for info in proto.output])
+
+
+def _read_initializers(
+    graph: Graph,
+    proto: onnx.GraphProto,
+    locate: Callable[[onnx.TensorProto], ExternalBytes | None],
+) -> None:
+    for tensor in proto.initializer:
+        value = graph.find(tensor.name)
+        if value is not None and value.is_initializer:
+            raise ModelError(f"the name `{tensor.name}` is defined twice", code="G205")
+        value = value or graph.new_value(tensor.name)
+        declared = value.dtype, value.shape
+        graph.set_tensor(value, Tensor.from_proto(tensor, locate(tensor)))
+        if value.source is not None:
+            value.dtype, value.shape = declared
+    for sparse in proto.sparse_initializer:
+        graph.new_value(sparse.values.name).dtype = DType(sparse.values.data_type)
+
+
+def _read_node(graph: Graph, proto: onnx.NodeProto) -> Node:
+    node = Node(graph, proto.op_type, proto.domain, proto.name)
+    node.source = _shell(proto, _NODE_FIELDS)
+    graph.adopt(node)
+    for name in proto.output:
+        graph._attach_output(node, name)
+    return node
+
+
+def _connect(
+    node: Node,
+    proto: onnx.NodeProto,
+    locate: Callable[[onnx.TensorProto], ExternalBytes | None],
+    depth: int,
+) -> None:
+    for index, name in enumerate(proto.input):
+        node.set_input(index, _resolve(node.graph, name))
+    for attribute in proto.attribute:
+        graphs = []
+        for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            body = Graph(inner.name, node.graph)
+            _fill(body, inner, locate, depth + 1)
+            graphs.append(body)
+        stored = _shell(attribute, frozenset({"g", "graphs"})) if graphs else attribute
+        node.put_attribute(Attribute(stored, tuple(graphs)))
+
+
+def _resolve(graph: Graph, name: str) -> Value | None:
+    if name == "":
+        return None
+    # A name that nobody defines becomes a value without producer, which verify reports.
+    return graph.lookup(name) or graph.new_value(name)
+
+
+def _read_output(graph: Graph, info: onnx.ValueInfoProto) -> Value:
+    value = _resolve(graph, info.name)
+    if value is None:
+        raise ModelError("a graph output has no name", code="G205", where=graph.name)
+    if value.source is None and not value.is_initializer:
+        _declare(value, info)
+    elif value.dtype is None:
+        _declare(value, info)
+    return value
+
+
+def _declare(value: Value, info: onnx.ValueInfoProto) -> Value:
+    value.source = info
+    value.dtype, value.shape = tensor_type(info.type)
+    return value
+
+
+def tensor_type(proto: onnx.TypeProto) -> tuple[DType | None, Shape | None]:
+    """Return element type and shape of a tensor type; (None, None) for sequences and maps."""
+    if not proto.HasField("tensor_type"):
+        return None, None
+    tensor = proto.tensor_type
+    dtype = DType(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return dtype, None
+    return dtype, tuple(_dim(d) for d in tensor.shape.dim)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    kind = dim.WhichOneof("value")
+    if kind == "dim_value":
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None if kind == "dim_param" else None
+
+
+# -- writing -------------------------------------------------------------------------------
+
+
+def _emit(
+    graph: Graph, proto: onnx.GraphProto, encode: Callable[[str, Tensor], onnx.TensorProto]
+) -> None:
+    if graph.shell is not None:
+        proto.CopyFrom(graph.shell)
+    if proto.name != graph.name:
+        proto.name = graph.name
+    _drop_stale(graph, proto)
+    proto.input.extend(_info(v) for v in graph.inputs)
+    proto.output.extend(_info(v) for v in graph.outputs)
+    proto.value_info.extend(_value_infos(graph))
+    for value in graph.initializers:
+        tensor = value._tensor
+        assert tensor is not None
+        proto.initializer.append(encode(value.name, tensor))
+    for node in graph.nodes():
+        _emit_node(node, proto.node.add(), encode)
+
+
+def _drop_stale(graph: Graph, proto: onnx.GraphProto) -> None:
+    """Drop annotations of tensors that no longer exist."""
+    for field in (proto.quantization_annotation, proto.sparse_initializer):
+        kept = [m for m in field if graph.find(_annotated(m)) is not None]
+        if len(kept) != len(field):
+            del field[:]
+            field.extend(kept)
+
+
+def _annotated(message: Any) -> str:
+    return str(getattr(message, "tensor_name", "") or message.values.name)
+
+
+def _value_infos(graph: Graph) -> list[onnx.ValueInfoProto]:
+    """Return the declared types: as loaded where they still hold, then those set since."""
+    kept = []
+    for info in graph.value_infos:
+        value = graph.find(info.name)
+        if value is None and info.name in graph.declared_at_load:
+            continue
+        current = value is None or tensor_type(info.type) == (value.dtype, value.shape)
+        kept.append(info if current else _info(value))
+    return kept
+
+
+def _info(value: Value) -> onnx.ValueInfoProto:
+    source = value.source
+    if source is not None and tensor_type(source.type) == (value.dtype, value.shape):
+        if source.name == value.name:
+            return source
+        renamed = onnx.ValueInfoProto()
+        renamed.CopyFrom(source)
+        renamed.name = value.name
+        return renamed
+    if value.dtype is None:
+        return onnx.ValueInfoProto(name=value.name)
+    return onnx.helper.make_tensor_value_info(value.name, value.dtype, value.shape)
+
+
+def _emit_node(
+    node: Node, proto: onnx.NodeProto, encode: Callable[[str, Tensor], onnx.TensorProto]
+) -> None:
+    if node.source is not None:
+        proto.CopyFrom(node.source)
+    proto.op_type = node.op
+    if node.name or (node.source is not None and node.source.HasField("name")):
+        proto.name = node.name
+    if node.domain != ("" if proto.domain == "ai.onnx" else proto.domain):
+        proto.domain = node.domain
+    proto.input.extend("" if v is None else v.name for v in node.inputs)
+    proto.output.extend(v.name for v in node.outputs)
+    for attribute in node.attributes.values():
+        stored = proto.attribute.add()
+        stored.CopyFrom(attribute.proto)
+        if attribute.proto.type == onnx.AttributeProto.GRAPH:
+            _emit(attribute.graphs[0], stored.g, encode)
+        else:
+            for inner in attribute.graphs:
+                _emit(inner, stored.graphs.add(), encode)

@@ -1,0 +1,171 @@
+"""Constant payloads: in memory, inside a protobuf, or on disk until somebody asks."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from graphopt.errors import ModelError
+from graphopt.types import DType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Array = np.ndarray[Any, Any]
+CHUNK = 16 << 20
+
+
+@dataclass(frozen=True)
+class ExternalBytes:
+    """A byte range of a file that has been checked to lie inside the model's folder."""
+
+    path: Path
+    offset: int
+    length: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes in pieces of at most 16 MiB; reads, so that no page stays mapped."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            left = self.length
+            while left > 0:
+                piece = file.read(min(CHUNK, left))
+                if not piece:
+                    raise ModelError(
+                        f"external data `{self.path.name}` ended early", code="G203"
+                    )
+                left -= len(piece)
+                yield piece
+
+
+class Tensor:
+    """An immutable constant: element type, shape, and values that are read when asked for."""
+
+    __slots__ = ("_array", "_digest", "dtype", "external", "proto", "shape")
+
+    def __init__(
+        self,
+        dtype: DType,
+        shape: tuple[int, ...],
+        *,
+        proto: onnx.TensorProto | None = None,
+        array: Array | None = None,
+        external: ExternalBytes | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.proto = proto
+        self.external = external
+        self._array = array
+        self._digest: str | None = None
+
+    @classmethod
+    def from_array(cls, array: Any, dtype: DType | None = None) -> Tensor:
+        """Make a tensor from values; ``dtype`` is taken from the array unless given."""
+        values = np.array(array)
+        if dtype is None:
+            dtype = DType(onnx.helper.np_dtype_to_tensor_dtype(values.dtype))
+        elif dtype is not DType.STRING:
+            values = values.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+        values.flags.writeable = False
+        return cls(dtype, values.shape, array=values)
+
+    @classmethod
+    def from_proto(cls, proto: onnx.TensorProto, external: ExternalBytes | None = None) -> Tensor:
+        """Wrap a protobuf tensor; ``external`` holds its bytes when they are not inside."""
+        return cls(DType(proto.data_type), tuple(proto.dims), proto=proto, external=external)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values as ONNX packs them."""
+        return self.dtype.nbytes(self.size)
+
+    def array(self) -> Array:
+        """Return the values, read-only; memory-mapped when they are on disk."""
+        if self._array is not None:
+            return self._array
+        if self.external is not None:
+            return self._external_array(self.external)
+        assert self.proto is not None
+        values = numpy_helper.to_array(self.proto)
+        values.flags.writeable = False
+        return values
+
+    def _external_array(self, external: ExternalBytes) -> Array:
+        if self.dtype.bits >= 8 and external.length:
+            return np.memmap(
+                external.path,
+                dtype=onnx.helper.tensor_dtype_to_np_dtype(self.dtype),
+                mode="r",
+                offset=external.offset,
+                shape=self.shape,
+            )
+        packed = onnx.TensorProto(data_type=self.dtype, dims=self.shape)
+        packed.raw_data = b"".join(external.chunks())
+        return numpy_helper.to_array(packed)
+
+    def to_proto(self, name: str) -> onnx.TensorProto:
+        """Return the tensor with its values inside; unchanged tensors keep their encoding."""
+        proto = onnx.TensorProto()
+        if self.external is not None:
+            proto.CopyFrom(self.header())
+            proto.raw_data = b"".join(self.external.chunks())
+        elif self.proto is not None:
+            proto.CopyFrom(self.proto)
+        else:
+            assert self._array is not None
+            proto.CopyFrom(numpy_helper.from_array(self._array))
+            proto.data_type = self.dtype
+        proto.name = name
+        return proto
+
+    def header(self) -> onnx.TensorProto:
+        """Return name, type, shape and annotations without values or their location."""
+        header = onnx.TensorProto(data_type=self.dtype, dims=self.shape)
+        if self.proto is not None:
+            header.name = self.proto.name
+            header.doc_string = self.proto.doc_string
+            header.metadata_props.extend(self.proto.metadata_props)
+        return header
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the raw little-endian bytes, packed as ONNX stores them."""
+        if self.external is not None:
+            yield from self.external.chunks()
+            return
+        if self.proto is not None and self.proto.HasField("raw_data"):
+            yield self.proto.raw_data
+            return
+        values = self.array()
+        if self.dtype.bits >= 8:
+            yield values.tobytes()
+            return
+        yield numpy_helper.from_array(values).raw_data
+
+    def digest(self) -> str:
+        """Return a hash of type, shape and values; computed once, streamed from disk."""
+        if self._digest is None:
+            state = hashlib.blake2b(f"{self.dtype.name}{self.shape}".encode(), digest_size=16)
+            if self.dtype is DType.STRING:
+                state.update(repr(self.array().tolist()).encode())
+            else:
+                for piece in self.chunks():
+                    state.update(piece)
+            self._digest = state.hexdigest()
+        return self._digest
+
+    def __repr__(self) -> str:
+        place = f" at {self.external.path.name}" if self.external else ""
+        return f"Tensor({self.dtype.name} {list(self.shape)}{place})"

@@ -1,0 +1,79 @@
+"""Graphs as stable text: for golden files, diffs and error messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx.parser
+
+from graphopt.errors import ModelError
+from graphopt.ir.serde import graph_from_model
+from graphopt.ir.tensor import Tensor
+
+if TYPE_CHECKING:
+    from graphopt.ir.graph import Graph, Node, Value
+
+_SHORT = 8
+
+
+def parse(text: str) -> Graph:
+    """Read the ONNX text syntax; raises ModelError G202 with the parser's own message."""
+    try:
+        return graph_from_model(onnx.parser.parse_model(text))
+    except onnx.parser.ParseError as error:
+        raise ModelError(f"not ONNX text: {error}", code="G202") from error
+
+
+def to_text(graph: Graph, indent: str = "") -> str:
+    """Return one line per input, constant, node and output; equal graphs give equal text."""
+    opsets = ", ".join(f"{d or 'ai.onnx'} {v}" for d, v in sorted(graph.opsets.items()))
+    lines = [f"{indent}graph {graph.name}" + (f"  # opset {opsets}" if opsets else "")]
+    inner = indent + "  "
+    lines += [f"{inner}input  {_typed(v)}" for v in graph.inputs]
+    lines += [f"{inner}const  {_typed(v)}{_contents(v)}" for v in graph.initializers]
+    for node in graph.nodes():
+        lines += _node_lines(node, inner)
+    lines += [f"{inner}output {_typed(v)}" for v in graph.outputs]
+    return "\n".join(lines) + ("\n" if not indent else "")
+
+
+def _typed(value: Value) -> str:
+    kind = value.dtype.name.lower() if value.dtype is not None else "?"
+    if value.shape is None:
+        return f"{value.name}: {kind}"
+    return f"{value.name}: {kind}[{', '.join('?' if d is None else str(d) for d in value.shape)}]"
+
+
+def _contents(value: Value) -> str:
+    tensor = value._tensor
+    assert tensor is not None
+    return f" = {_tensor(tensor)}"
+
+
+def _tensor(tensor: Tensor) -> str:
+    if tensor.size <= _SHORT:
+        return str(tensor.array().tolist())
+    return f"<{tensor.digest()[:12]}>"
+
+
+def _node_lines(node: Node, indent: str) -> list[str]:
+    outputs = ", ".join(v.name or "_" for v in node.outputs)
+    inputs = ", ".join("_" if v is None else v.name for v in node.inputs)
+    plain = [
+        f"{k}={_attribute(node.attribute(k))}"
+        for k in sorted(node.attribute_names)
+        if not node.attributes[k].graphs
+    ]
+    op = f"{node.domain}.{node.op}" if node.domain else node.op
+    attributes = f" <{', '.join(plain)}>" if plain else ""
+    lines = [f"{indent}{outputs} = {op}{attributes}({inputs})"]
+    for key in sorted(node.attribute_names):
+        for graph in node.attributes[key].graphs:
+            lines.append(f"{indent}  {key}:")
+            lines.append(to_text(graph, indent + "    "))
+    return lines
+
+
+def _attribute(value: Any) -> str:
+    return _tensor(value) if isinstance(value, Tensor) else str(value)

@@ -1,0 +1,98 @@
+"""The pass protocol: what a transformation is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+
+    from graphopt.calibration.base import RangeStatistics
+    from graphopt.cost.base import CostModel
+    from graphopt.ir import Graph, Node
+    from graphopt.targets.base import Target
+    from graphopt.types import Effect
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass did.
+
+    Args:
+        modified: whether the graph changed; the pipeline checks it against a structural hash.
+        notes: one short fact each, for a person: "20 pairs fused".
+        metrics: the same facts for a program.
+    """
+
+    modified: bool
+    notes: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Context(Protocol):
+    """Everything that a pass may ask for beyond the graph itself."""
+
+    @property
+    def target(self) -> Target:
+        """The hardware that the model is compiled for."""
+        ...
+
+    @property
+    def cost(self) -> CostModel:
+        """Estimates latency, memory, size and energy of a graph on the target."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of every random choice."""
+        ...
+
+    @property
+    def log(self) -> logging.Logger:
+        """Where a pass may say what is of interest to its own author."""
+        ...
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the user gave calibration data."""
+        ...
+
+    def ranges(self, graph: Graph, names: Sequence[str]) -> Mapping[str, RangeStatistics]:
+        """Return the calibrated range of each named tensor; runs the data once, shared by all.
+
+        Tensors that the data never reached, or that are not numeric, are absent.
+        """
+        ...
+
+    def run(
+        self, graph: Graph, feeds: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str]
+    ) -> list[np.ndarray[Any, Any]]:
+        """Execute ``graph`` on ``feeds`` and return the named tensors."""
+        ...
+
+    def explain(self, node: Node, reason: str) -> None:
+        """Record why something did, or did not, happen to a node."""
+        ...
+
+    def progress(self, steps: Iterable[Any], total: int, label: str) -> Iterable[Any]:
+        """Iterate over ``steps`` while a progress bar is shown on a terminal."""
+        ...
+
+
+@runtime_checkable
+class Pass(Protocol):
+    """One transformation of a graph.
+
+    A pass is a frozen dataclass: its fields are its options, everywhere.
+    """
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Transform ``graph`` in place; leave it legal."""
+        ...

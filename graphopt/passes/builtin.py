@@ -1,0 +1,31 @@
+"""The passes that come with graphopt, registered like anybody's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphopt.hookspecs import hookimpl
+from graphopt.passes.calibrate import Calibrate
+from graphopt.passes.eliminate_dead import EliminateDead
+from graphopt.passes.eliminate_identity import EliminateIdentity
+from graphopt.passes.fold_constants import FoldConstants
+from graphopt.passes.fuse_conv_batchnorm import FuseConvBatchnorm
+from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.passes.upgrade_opset import UpgradeOpset
+
+if TYPE_CHECKING:
+    from graphopt.passes.base import Pass
+
+
+@hookimpl
+def graphopt_register_passes() -> list[type[Pass]]:
+    """Return the built-in passes."""
+    return [
+        Calibrate,
+        EliminateDead,
+        EliminateIdentity,
+        FoldConstants,
+        FuseConvBatchnorm,
+        InsertQdq,
+        UpgradeOpset,
+    ]

@@ -1,0 +1,1 @@
+"""The parts of QDQ insertion: what becomes integer, with which parameters, written how."""

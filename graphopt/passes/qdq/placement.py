@@ -1,0 +1,172 @@
+"""Decide which operators become integer, so that what is quantized is executed in integer.
+
+Heavy operators are integer unless something forbids it. Between them, elementwise and
+data-moving operators stay integer as long as that keeps an island whole: they read integers, and
+lead to an integer product or make the tensor smaller. Everything else stays float: a Q or DQ
+around an operator that cannot fuse costs more than it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.passes.qdq.operands import activations, bias_add_after, obstacle
+
+if TYPE_CHECKING:
+    from graphopt.calibration.base import RangeStatistics
+    from graphopt.ir import Graph, Node, Value
+    from graphopt.targets.fusion import FusionRule, FusionTable
+
+_SHRINKING = frozenset({"GlobalAveragePool", "AveragePool", "MaxPool"})
+_FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
+"""Integer products that can return floats: no Q needed when nobody wants integers."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An operator that runs in integer, with the activation that its Q swallows."""
+
+    node: Node
+    rule: FusionRule
+    output: Value
+    absorbed: Node | None = None
+
+
+@dataclass
+class Placement:
+    """The integer operators, and why each of the others that could matter is not."""
+
+    units: dict[Node, Unit] = field(default_factory=dict)
+    reasons: dict[Node, str] = field(default_factory=dict)
+
+    def by_output(self) -> dict[Value, Unit]:
+        """Return the unit that produces each integer tensor."""
+        return {u.output: u for u in self.units.values()}
+
+    def needs_integer_output(self, unit: Unit) -> bool:
+        """Whether the unit must write integers: it cannot write floats, or somebody reads them."""
+        if unit.node.op not in _FLOAT_OUTPUT:
+            return True
+        return any(reader in self.units for reader in unit.output.consumers)
+
+
+def place(
+    graph: Graph,
+    table: FusionTable,
+    ranges: Mapping[str, RangeStatistics],
+    excluded: Callable[[Node], str | None],
+) -> Placement:
+    """Choose the integer operators of ``graph``.
+
+    Args:
+        graph: with types inferred.
+        table: what the runtime can execute in integer.
+        ranges: calibrated ranges by tensor name.
+        excluded: returns why the user, or the chosen placement, keeps a node in float.
+    """
+    placement = Placement()
+    for node in graph.nodes():
+        rule = table.rule(node.op, node.domain)
+        if rule is None or rule.role == "absorbed":
+            continue
+        reason = excluded(node) or obstacle(node, rule, graph) or _unseen(node, ranges)
+        if reason is None:
+            absorbed, output = _absorb(node, table)
+            placement.units[node] = Unit(node, rule, output, absorbed)
+        elif rule.role == "heavy":
+            placement.reasons[node] = reason
+    _shrink_to_islands(graph, placement)
+    for unit in list(placement.units.values()):
+        _settle_output(placement, unit, ranges)
+    _shrink_to_islands(graph, placement)
+    return placement
+
+
+def _unseen(node: Node, ranges: Mapping[str, RangeStatistics]) -> str | None:
+    missing = next((v.name for v in activations(node) if v.name not in ranges), None)
+    return f"`{missing}` has no calibrated range" if missing is not None else None
+
+
+def _absorb(node: Node, table: FusionTable) -> tuple[Node | None, Value]:
+    """Return the activation that the following Q makes redundant, and the tensor after it."""
+    output = node.outputs[0]
+    if output.is_output or len(output.uses) != 1:
+        return None, output
+    reader = output.consumers[0]
+    rule = table.rule(reader.op, reader.domain)
+    if rule is None or rule.role != "absorbed" or reader.graph is not node.graph:
+        return None, output
+    if reader.op == "Clip" and not _clips_at_zero(reader):
+        return None, output
+    return reader, reader.outputs[0]
+
+
+def _clips_at_zero(clip: Node) -> bool:
+    """Whether the lower bound is exactly zero, which the zero point can express."""
+    low = clip.inputs[1] if len(clip.inputs) > 1 else None
+    return low is not None and low.is_constant and float(np.squeeze(low.array())) == 0.0
+
+
+def _shrink_to_islands(graph: Graph, placement: Placement) -> None:
+    """Drop elementwise and moving operators until every one that is left earns its place."""
+    order = graph.nodes()
+    while True:
+        before = len(placement.units)
+        sources = placement.by_output()
+        for node in order:
+            unit = placement.units.get(node)
+            if unit is None or unit.rule.role == "heavy":
+                continue
+            if not _reads_integers(unit, sources):
+                del placement.units[node]
+                sources.pop(unit.output, None)
+        leads: set[Node] = set()
+        for node in reversed(order):
+            unit = placement.units.get(node)
+            if unit is None:
+                continue
+            readers = [placement.units[r] for r in unit.output.consumers if r in placement.units]
+            onward = any(r.rule.role == "heavy" or r.node in leads for r in readers)
+            if onward:
+                leads.add(node)
+            elif unit.rule.role != "heavy" and not _makes_smaller(unit, sources):
+                del placement.units[node]
+        if len(placement.units) == before:
+            return
+
+
+def _reads_integers(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
+    found = [v in sources for v in activations(unit.node)]
+    return all(found) if unit.rule.role == "passthrough" else any(found)
+
+
+def _makes_smaller(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
+    """Whether one DQ after it is cheaper than the DQs that its inputs would need."""
+    read = activations(unit.node)
+    if not all(v in sources for v in read):
+        return False
+    return unit.node.op in _SHRINKING or (unit.node.op in {"Add", "Mul"} and len(read) > 1)
+
+
+def _settle_output(
+    placement: Placement, unit: Unit, ranges: Mapping[str, RangeStatistics]
+) -> None:
+    """Make sure that the unit's output can be written; drop the unit where it cannot."""
+    node = unit.node
+    if placement.needs_integer_output(unit):
+        if unit.output.name not in ranges and unit.rule.role != "passthrough":
+            del placement.units[node]
+            placement.reasons[node] = f"`{unit.output.name}` has no calibrated range"
+        return
+    placement.units[node] = Unit(node, unit.rule, node.outputs[0])
+    if node.op == "MatMul" and bias_add_after(node) is not None:
+        rank = len(node.outputs[0].shape or ())
+        if rank < 3:
+            # The runtime merges MatMul and Add into a Gemm with float bias, which cannot fuse
+            # and dequantizes its weights at every run. For higher ranks the bias is reshaped.
+            del placement.units[node]
+            placement.reasons[node] = "with its bias it becomes a Gemm that has no integer kernel"

@@ -1,0 +1,242 @@
+"""Write QuantizeLinear and DequantizeLinear where the runtime looks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphopt.ir import Tensor
+from graphopt.passes.qdq.operands import bias_add_after, data_inputs
+from graphopt.passes.qdq.parameters import (
+    activation_params,
+    quantize,
+    quantize_bias,
+    quantize_weight,
+    weight_params,
+)
+from graphopt.types import DType, QuantParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from graphopt.ir import Graph, Node, Value
+    from graphopt.passes.qdq.placement import Placement, Unit
+    from graphopt.targets.base import QuantizationRules
+
+    Array = np.ndarray[Any, Any]
+
+_REQUANTIZED = frozenset({"Conv", "ConvTranspose", "Gemm"})
+"""Float operators between DQ and Q that onnxruntime quantizes on its own when it loads a model."""
+
+
+class Rewriter:
+    """Inserts Q and DQ for one placement; every quantized tensor gets one Q."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        placement: Placement,
+        params: Mapping[Value, QuantParams],
+        rules: QuantizationRules,
+    ) -> None:
+        self.graph = graph
+        self.placement = placement
+        self.params = params
+        self.rules = rules
+        self.protected: list[Node] = []
+        self._constants: dict[tuple[str, QuantParams], tuple[Value, Value]] = {}
+        self._weights: dict[tuple[Value, QuantParams], Value] = {}
+
+    def run(self) -> int:
+        """Rewrite the graph; return how many Q and DQ nodes were added."""
+        before = len(self.graph.nodes())
+        sources = self.placement.by_output()
+        for unit in list(self.placement.units.values()):
+            self._quantize_parameters(unit)
+        for value in self.params:
+            unit = sources.get(value)
+            writes = unit is not None and self.placement.needs_integer_output(unit)
+            self._quantize_activation(value, writes)
+        self.graph.sort()
+        return len(self.graph.nodes()) - before
+
+    # -- activations -----------------------------------------------------------------------
+
+    def _quantize_activation(self, value: Value, written_as_integer: bool) -> None:
+        uses = value.uses
+        integer = [(n, i) for n, i in uses if self._is_integer_use(n, i)]
+        others = [use for use in uses if use not in integer] if written_as_integer else []
+        returned = value.is_output and written_as_integer
+        name = value.name
+        if returned:
+            self.graph.rename(value, self.graph.unique_name(f"{name}_float"))
+        params = self.params[value]
+        scale, zero = self._scale_and_zero(name, params)
+        stored = self._add("QuantizeLinear", name, "quantized", [value, scale, zero])
+        for node, index in integer:
+            node.set_input(index, self._dequantize(name, stored, params))
+        shared: Value | None = None
+        for node, index in others:
+            if node.op in _REQUANTIZED and index == 0 and self._leads_to_q(node):
+                node.set_input(index, self._protect(name, stored, params, node, value))
+                continue
+            shared = shared or self._dequantize(name, stored, params)
+            node.set_input(index, shared)
+        if returned:
+            self._return(value, name, self._dequantize(name, stored, params))
+
+    def _is_integer_use(self, node: Node, index: int) -> bool:
+        return node in self.placement.units and any(i == index for i, _ in data_inputs(node))
+
+    def _return(self, value: Value, name: str, result: Value) -> None:
+        self.graph.rename(result, name)
+        result.dtype, result.shape, result.source = value.dtype, value.shape, value.source
+        self.graph.set_outputs(result if v is value else v for v in self.graph.outputs)
+
+    def _leads_to_q(self, node: Node) -> bool:
+        """Whether only Relu or Clip stands between the node and a Q that somebody will insert."""
+        output = node.outputs[0]
+        while output not in self.params:
+            readers = output.consumers
+            if len(readers) != 1 or readers[0].op not in {"Relu", "Clip"}:
+                return False
+            output = readers[0].outputs[0]
+        return True
+
+    def _protect(
+        self, name: str, stored: Value, params: QuantParams, node: Node, value: Value
+    ) -> Value:
+        """Dequantize per channel, with equal scales: same values, but left in float at load."""
+        channels = value.shape[1] if value.shape is not None and len(value.shape) > 1 else None
+        if not isinstance(channels, int):
+            return self._dequantize(name, stored, params)
+        self.protected.append(node)
+        wide = QuantParams(params.scale * channels, params.zero_point * channels, params.dtype, 1)
+        return self._dequantize(name, stored, wide)
+
+    def _dequantize(self, name: str, stored: Value, params: QuantParams) -> Value:
+        scale, zero = self._scale_and_zero(name, params)
+        return self._add("DequantizeLinear", name, "dequantized", [stored, scale, zero], params)
+
+    # -- weights, biases, constants --------------------------------------------------------
+
+    def _quantize_parameters(self, unit: Unit) -> None:
+        node = unit.node
+        if unit.rule.role != "heavy":
+            for index, value in data_inputs(node):
+                if value.is_constant:
+                    node.set_input(index, self._constant_operand(value))
+            return
+        source = node.inputs[0]
+        assert source is not None
+        input_params = self.params[source]
+        axis = _output_axis(node)
+        weight = node.inputs[1]
+        assert weight is not None
+        array = weight.array()
+        bias = _flat_bias(node, array.shape[axis])
+        per_channel = axis if self.rules.per_channel else None
+        params = weight_params(array, per_channel, self.rules, bias, input_params.scale[0])
+        stored = self._stored(weight, params, lambda: quantize_weight(array, axis, params))
+        self._replace(node, 1, weight, self._dequantize(weight.name, stored, params))
+        if bias is not None:
+            self._quantize_bias(node, bias, input_params, params)
+        if node.op == "MatMul" and not self.placement.needs_integer_output(unit):
+            self._lift_bias(node)
+
+    def _stored(self, value: Value, params: QuantParams, make: Callable[[], Array]) -> Value:
+        """Return the integers of a constant; constants that are shared are stored once."""
+        stored = self._weights.get((value, params))
+        if stored is None:
+            stored = self.graph.add_constant(f"{value.name}_quantized", make())
+            self._weights[value, params] = stored
+        return stored
+
+    def _constant_operand(self, value: Value) -> Value:
+        array = value.array()
+        params = activation_params(float(array.min()), float(array.max()), self.rules)
+        stored = self._stored(value, params, lambda: quantize(array, params))
+        return self._dequantize(value.name, stored, params)
+
+    def _quantize_bias(
+        self,
+        node: Node,
+        bias: Array,
+        source: QuantParams,
+        weight: QuantParams,
+    ) -> None:
+        old = node.inputs[2]
+        assert old is not None
+        products = np.float32(source.scale[0]) * np.array(weight.scale, dtype=np.float32)
+        axis = None if weight.axis is None else 0
+        params = QuantParams(
+            tuple(float(s) for s in products), (0,) * len(products), DType.INT32, axis
+        )
+        stored = self.graph.add_constant(
+            f"{old.name}_quantized", quantize_bias(bias, np.asarray(products))
+        )
+        self._replace(node, 2, old, self._dequantize(old.name, stored, params))
+
+    def _lift_bias(self, node: Node) -> None:
+        """Give the bias after a MatMul the rank of its output, so that it stays a MatMul and Add."""
+        add = bias_add_after(node)
+        if add is None:
+            return
+        rank = len(node.outputs[0].shape or ())
+        index = 0 if add.inputs[1] is node.outputs[0] else 1
+        bias = add.inputs[index]
+        assert bias is not None
+        lifted = bias.array().reshape([1] * (rank - 1) + [-1])
+        self._replace(add, index, bias, self.graph.add_constant(f"{bias.name}_lifted", lifted))
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def _replace(self, node: Node, index: int, old: Value, new: Value) -> None:
+        node.set_input(index, new)
+        if not old.uses and old.is_initializer and not old.is_output and not old.is_input:
+            self.graph.remove_value(old)
+
+    def _scale_and_zero(self, name: str, params: QuantParams) -> tuple[Value, Value]:
+        key = (name, params)
+        if key not in self._constants:
+            kind = {DType.INT8: np.int8, DType.UINT8: np.uint8, DType.INT32: np.int32}[params.dtype]
+            scale = np.array(params.scale, dtype=np.float32)
+            zero = np.array(params.zero_point, dtype=kind)
+            if params.axis is None:
+                # onnxruntime refuses to load [1]-shaped parameters of activations.
+                scale, zero = scale.reshape(()), zero.reshape(())
+            self._constants[key] = (
+                self.graph.add_constant(f"{name}_scale", Tensor.from_array(scale)),
+                self.graph.add_constant(f"{name}_zero_point", Tensor.from_array(zero)),
+            )
+        return self._constants[key]
+
+    def _add(
+        self,
+        op: str,
+        name: str,
+        suffix: str,
+        inputs: list[Value],
+        params: QuantParams | None = None,
+    ) -> Value:
+        axis = params.axis if params is not None else None
+        output = self.graph.unique_name(f"{name}_{suffix}")
+        attributes = {} if axis is None else {"axis": axis}
+        node = self.graph.add_node(op, inputs, [output], attributes, name=f"{op}_{output}")
+        return node.outputs[0]
+
+
+def _output_axis(node: Node) -> int:
+    """Return the axis of the weight that runs over output channels."""
+    if node.op == "Gemm":
+        return 0 if node.attribute("transB", 0) else 1
+    return 0 if node.op == "Conv" else 1
+
+
+def _flat_bias(node: Node, channels: int) -> Array | None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is None:
+        return None
+    values = np.asarray(bias.array(), dtype=np.float64).reshape(-1)
+    return np.broadcast_to(values, (channels,))

@@ -1,0 +1,221 @@
+"""What happened, as data: everything that is printed or written to JSON is here first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model in numbers."""
+
+    path: str
+    nodes: int
+    parameters: int
+    size_bytes: int
+    opset: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One pass of the compile: what it did, how it was checked, what became of it.
+
+    ``status`` is "changed", "unchanged" or "rolled back"; ``reason`` says why for the last.
+    ``max_error`` is max|difference| / max|reference| on the probe inputs (exact passes), ``snr_db``
+    the signal-to-noise ratio on held-out samples (approximate ones).
+    """
+
+    name: str
+    effect: str
+    options: dict[str, Any]
+    status: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    max_error: float | None = None
+    snr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class OperatorRecord:
+    """How the runtime will execute one heavy operator of the compiled model."""
+
+    node: str
+    op: str
+    execution: str
+    """``integer`` or ``float``."""
+    kernel: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why something did, or did not, happen to a node."""
+
+    node: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CandidateRecord:
+    """One placement of integer operators that was considered.
+
+    ``speedup`` is the latency of the original divided by that of the candidate.
+    """
+
+    placement: str
+    speedup: float
+    source: str
+    snr_db: float | None
+    chosen: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class FigureRecord:
+    """A quantity before and after; ``source`` is "estimated" or "measured", ``basis`` on what."""
+
+    name: str
+    unit: str
+    before: float
+    after: float
+    source: str
+    basis: str
+    low: float | None = None
+    """Lower end of the interval of ``after`` (about 90 %)."""
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """The data that the ranges rest on."""
+
+    origin: str
+    samples: int
+    held_out: int
+    digest: str
+    observer: str
+    preprocessing: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should know: a warning with code and hint."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole compile."""
+
+    graphopt: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    target: str
+    source: ModelFacts
+    result: ModelFacts
+    recipe: str
+    """The resolved recipe as TOML: all that is needed to repeat the result."""
+    passes: tuple[PassRecord, ...]
+    operators: tuple[OperatorRecord, ...]
+    figures: tuple[FigureRecord, ...]
+    candidates: tuple[CandidateRecord, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    calibration: CalibrationRecord | None = None
+    seconds: float = 0.0
+
+
+class Observe(Protocol):
+    """Is told what a compile is doing while it does it; all of it is in the report as well."""
+
+    def pass_started(self, name: str) -> None:
+        """Take note that a pass, or a stage such as ``(calibration)``, begins."""
+        ...
+
+    def pass_finished(self, record: PassRecord) -> None:
+        """Take note of what became of it."""
+        ...
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` steps are behind us; ``total`` is 0 where unknown."""
+        ...
+
+    def notice(self, notice: Notice) -> None:
+        """Show something that the user should know."""
+        ...
+
+
+@dataclass(frozen=True)
+class PortFacts:
+    """One input or output of a model: ``shape`` as declared, ``dtype`` as a numpy name."""
+
+    name: str
+    shape: tuple[int | str | None, ...] | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What ``inspect`` tells about a model; ``operators`` counts nodes by operator.
+
+    ``weights`` is bytes by element type, such as ``{"float32": 1024, "int8": 512}``.
+    """
+
+    facts: ModelFacts
+    inputs: tuple[PortFacts, ...]
+    outputs: tuple[PortFacts, ...]
+    operators: dict[str, int]
+    weights: dict[str, int]
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One interleaved timing run, medians in milliseconds: ``a`` is the model, ``b`` the other one.
+
+    ``ratio`` is ms_b / ms_a, so that more than 1 means that the model is faster; ``low`` and
+    ``high`` bound it at about 90 %.
+    """
+
+    model: str
+    ms_a: float
+    runs: int
+    threads: int
+    basis: str
+    against: str | None = None
+    ms_b: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How far one output of two models is apart.
+
+    ``max_abs`` is max|a - b|, ``max_rel`` that divided by max|a|, ``snr_db`` is
+    10 log10(sum a^2 / sum (a - b)^2), infinite when the outputs are equal.
+    """
+
+    name: str
+    max_abs: float
+    max_rel: float
+    snr_db: float
+
+
+@dataclass(frozen=True)
+class DiffResult:
+    """How two models differ, in what they compute and in how they are built."""
+
+    outputs: tuple[OutputDifference, ...]
+    structural: tuple[str, ...]
+    samples: int
+    basis: str

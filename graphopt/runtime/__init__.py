@@ -1,0 +1,25 @@
+"""onnxruntime: opening, running, timing models, and seeing what it makes of them."""
+
+from __future__ import annotations
+
+from graphopt.runtime.census import HEAVY, Census, Execution, census, node_name, open_with_census
+from graphopt.runtime.race import RaceResult, Timing, race
+from graphopt.runtime.session import Session, newest_supported_opset, open_session, versions
+from graphopt.runtime.tensors import IntermediateTensors
+
+__all__ = [
+    "HEAVY",
+    "Census",
+    "Execution",
+    "IntermediateTensors",
+    "RaceResult",
+    "Session",
+    "Timing",
+    "census",
+    "newest_supported_opset",
+    "node_name",
+    "open_session",
+    "open_with_census",
+    "race",
+    "versions",
+]

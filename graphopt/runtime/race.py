@@ -1,0 +1,91 @@
+"""Timing models against each other: interleaved, warm, by medians."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from graphopt.runtime.session import Session
+
+    Feed = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latency of one contender, in milliseconds per inference."""
+
+    median_ms: float
+    min_ms: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a race measured; ratios are against the named contender in the same rounds."""
+
+    timings: dict[str, Timing]
+    samples: dict[str, tuple[float, ...]]
+
+    def speedup(self, name: str, base: str) -> float:
+        """Return how many times faster ``name`` is than ``base``: median of per-round ratios."""
+        pairs = zip(self.samples[base], self.samples[name], strict=True)
+        return statistics.median(b / n for b, n in pairs)
+
+    def speedup_of_minima(self, name: str, base: str) -> float:
+        """Return the ratio of the fastest rounds, which background load disturbs least."""
+        return min(self.samples[base]) / min(self.samples[name])
+
+
+def race(
+    contenders: Mapping[str, Session],
+    feeds: Sequence[Feed],
+    *,
+    seconds: float = 1.0,
+    min_rounds: int = 7,
+    max_rounds: int = 200,
+) -> RaceResult:
+    """Run all contenders in turn, round by round, for about ``seconds`` in total.
+
+    Each round runs every contender for the same number of inferences, long enough (about 2 ms)
+    for the clock; the order within a round alternates.
+    """
+    repeats = {name: _warm_up(session, feeds[0]) for name, session in contenders.items()}
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    deadline = time.perf_counter() + seconds
+    for number in range(max_rounds):
+        if number >= min_rounds and time.perf_counter() > deadline:
+            break
+        feed = feeds[number % len(feeds)]
+        for name in names if number % 2 == 0 else reversed(names):
+            samples[name].append(_time(contenders[name], feed, repeats[name]))
+    timings = {
+        name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()
+    }
+    return RaceResult(timings, {name: tuple(s) for name, s in samples.items()})
+
+
+def _warm_up(session: Session, feed: Feed) -> int:
+    """Run a few times; return how many inferences make one measurable sample."""
+    session.run(feed)
+    started = time.perf_counter()
+    session.run(feed)
+    once = max(time.perf_counter() - started, 1e-7)
+    repeats = int(min(max(0.002 / once, 1), 200))
+    _time(session, feed, min(repeats, 20))
+    return repeats
+
+
+def _time(session: Session, feed: Feed, repeats: int) -> float:
+    run, inputs = session.native.run, dict(feed)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        run(None, inputs)
+    return (time.perf_counter() - started) / repeats * 1e3

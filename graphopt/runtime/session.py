@@ -1,0 +1,178 @@
+"""onnxruntime sessions on graphs, with its failures told in our words."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt.errors import GraphOptError, ModelError
+from graphopt.ir import Graph, save, tensor_bytes, to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from graphopt.targets.base import Target
+
+    Array = np.ndarray[Any, Any]
+
+_IN_MEMORY_LIMIT = 512 << 20
+"""Models with more constants than this go to onnxruntime through a file, not through a copy."""
+
+
+class Session:
+    """An open model: typed, quiet, one thread unless told otherwise."""
+
+    def __init__(self, native: Any, folder: tempfile.TemporaryDirectory[str] | None) -> None:
+        self.native = native
+        self._folder = folder
+        self.inputs: tuple[tuple[str, tuple[int | str | None, ...], str], ...] = tuple(
+            (i.name, tuple(i.shape), numpy_name(i.type)) for i in native.get_inputs()
+        )
+        self.outputs: tuple[str, ...] = tuple(o.name for o in native.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Any]:
+        """Run once; returns the named outputs, or all of them.
+
+        Raises:
+            ModelError: G215, the runtime rejected the feeds or failed inside.
+        """
+        try:
+            return list(self.native.run(list(outputs) if outputs else None, dict(feeds)))
+        except Exception as error:
+            raise ModelError(
+                f"onnxruntime could not run the model: {_first_line(error)}",
+                code="G215",
+                hint="check shapes and values of the inputs against `graphopt inspect`",
+            ) from error
+
+
+def open_session(
+    model: Graph | bytes | Path,
+    *,
+    target: Target | None = None,
+    optimize: bool = True,
+    threads: int = 1,
+    dump: Path | None = None,
+    config: Mapping[str, str] | None = None,
+) -> Session:
+    """Open a model in onnxruntime.
+
+    Args:
+        model: a graph, a serialized model, or a file.
+        target: fuse as this target would; the host's own rules when None.
+        optimize: all graph optimisations, or none.
+        threads: intra-operator threads; they never spin, so that sessions can be compared.
+        dump: write the graph as the runtime will execute it to this file.
+        config: further session entries.
+
+    Raises:
+        ModelError: G206 opset too new, G207 operator without kernel, G215 anything else.
+    """
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
+    entries = {"session.intra_op.allow_spinning": "0", **(config or {})}
+    if target is not None:
+        entries |= target.session_config
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    if dump is not None:
+        options.optimized_model_filepath = str(dump)
+    payload, folder = _payload(model)
+    try:
+        native = ort.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise explain_failure(error) from error
+    return Session(native, folder)
+
+
+def _payload(
+    model: Graph | bytes | Path,
+) -> tuple[bytes | str, tempfile.TemporaryDirectory[str] | None]:
+    if isinstance(model, bytes):
+        return model, None
+    if isinstance(model, Path):
+        return str(model), None
+    if tensor_bytes(model) < _IN_MEMORY_LIMIT:
+        return to_bytes(model), None
+    folder = tempfile.TemporaryDirectory(prefix="graphopt-")
+    path = Path(folder.name) / "model.onnx"
+    save(model, path, external=True)
+    return str(path), folder
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ", "", lines[0])
+    return re.sub(r"/\S+/(onnxruntime/)", r"\1", text)[:300]
+
+
+def explain_failure(error: Exception) -> GraphOptError:
+    """Translate what onnxruntime says when it refuses a model."""
+    text = str(error)
+    opset = re.search(r"opset (\d+) is under development|Current official support.*?till opset (\d+)", text)
+    if opset:
+        return ModelError(
+            f"the model's opset is newer than this onnxruntime supports: {_first_line(error)}",
+            code="G206",
+            hint="update onnxruntime, or export the model for an older opset",
+        )
+    missing = re.search(r"No Op registered for (\S+)|is not a registered function/op", text)
+    kernel = re.search(r"Could not find an implementation for (\S+)", text)
+    if missing or kernel:
+        found = re.search(r"(?:No Op registered for|implementation for) ([\w.]+)", text)
+        where = re.search(r"node:?\s*\(?([\w./:-]+)|[Nn]ode with name '([^']*)'", text)
+        name = f" `{found.group(1)}`" if found else ""
+        return ModelError(
+            f"onnxruntime has no implementation of the operator{name}",
+            code="G207",
+            where=next((g for g in where.groups() if g), None) if where else None,
+            hint="custom operators need their library; graphopt cannot check what it cannot run",
+        )
+    return ModelError(f"onnxruntime cannot open the model: {_first_line(error)}", code="G215")
+
+
+@functools.cache
+def _numpy_names() -> dict[str, str]:
+    return {
+        "float": "float32",
+        "double": "float64",
+        "float16": "float16",
+        "bfloat16": "bfloat16",
+        "string": "object",
+        "bool": "bool",
+    } | {f"{u}int{b}": f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)}
+
+
+def numpy_name(kind: str) -> str:
+    """Translate ``tensor(float)`` to ``float32``; empty for sequences and maps."""
+    found = re.fullmatch(r"tensor\((\w+)\)", kind)
+    return _numpy_names().get(found.group(1), found.group(1)) if found else ""
+
+
+def newest_supported_opset() -> int:
+    """Return the newest default operator set that the installed onnxruntime runs."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    versions = [
+        int(d.version_range[0]) for d in native.get_all_opkernel_def() if d.domain == ""
+    ]
+    return max(versions)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("onnxruntime", "onnx", "numpy")}

@@ -1,0 +1,85 @@
+"""Intermediate tensors, handed out chunk by chunk so that no run holds them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.runtime.session import Session, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+
+    from graphopt.ir import Graph
+
+    Array = np.ndarray[Any, Any]
+
+CHUNK_BYTES = 64 << 20
+"""Activations that one run may hold for us, beyond what the runtime needs itself."""
+_UNKNOWN_BYTES = 4 << 20
+
+
+class IntermediateTensors:
+    """Runs a model and yields the named tensors of each feed.
+
+    The tensors become outputs of copies of the model, as many copies as keep each under
+    ``chunk_bytes``; what is fused across them still computes the same values.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        names: Sequence[str],
+        *,
+        dims: Mapping[str, int] | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        sized = graph.copy()
+        ir.infer_shapes(sized, dims)
+        self._direct = {v.name for v in graph.feeds}
+        inner = [n for n in names if n not in self._direct]
+        self._chunks = _split(sized, inner, chunk_bytes)
+        self._wanted = [n for n in names if n in self._direct]
+        self._graph = graph
+        self._sessions: list[Session] | None = None
+
+    def tensors(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """Yield (name, values) of every wanted tensor for one feed."""
+        for name in self._wanted:
+            yield name, feed[name]
+        if self._sessions is None:
+            self._sessions = [open_session(_expose(self._graph, c)) for c in self._chunks]
+        for session, chunk in zip(self._sessions, self._chunks, strict=True):
+            inputs = {name: feed[name] for name, _, _ in session.inputs}
+            yield from zip(chunk, session.run(inputs, chunk), strict=True)
+
+
+def _split(graph: Graph, names: Sequence[str], chunk_bytes: int) -> list[list[str]]:
+    chunks: list[list[str]] = []
+    room = 0
+    for name in names:
+        size = _nbytes(graph.find(name))
+        if not chunks or size > room:
+            chunks.append([])
+            room = chunk_bytes
+        chunks[-1].append(name)
+        room -= size
+    return chunks
+
+
+def _nbytes(value: ir.Value | None) -> int:
+    if value is None or value.shape is None or value.dtype is None:
+        return _UNKNOWN_BYTES
+    count = 1
+    for dim in value.shape:
+        if not isinstance(dim, int):
+            return _UNKNOWN_BYTES
+        count *= dim
+    return value.dtype.nbytes(count)
+
+
+def _expose(graph: Graph, names: Sequence[str]) -> Graph:
+    """Return the part of the graph that computes ``names``, with them as outputs."""
+    return ir.extract(graph, [], names)

@@ -1,0 +1,120 @@
+"""A target: facts about one kind of hardware and the runtime on it, as frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+IntegerType = Literal["int8", "uint8"]
+
+
+@dataclass(frozen=True)
+class QuantizationRules:
+    """How integers must look on this target to be executed as integers.
+
+    Args:
+        activations: element type of quantized activations.
+        weights: element type of quantized weights; always symmetric, zero point 0.
+        per_channel: one weight scale per output channel.
+        symmetric_activations: zero point 0 for tensors that have negative values. Tensors that are
+            never negative use the full range in any case, so that Relu costs nothing.
+        saturates: products of u8 and s8 pairs saturate at 16 bits (no VNNI); weights whose
+            neighbours can overflow are kept to 7 bits.
+    """
+
+    activations: IntegerType = "uint8"
+    weights: IntegerType = "int8"
+    per_channel: bool = True
+    symmetric_activations: bool = False
+    saturates: bool = False
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Peak arithmetic of one core.
+
+    Args:
+        frequency_ghz: sustained clock.
+        cores: cores that the runtime may use.
+        macs_per_cycle: multiply-accumulates per cycle and core, by dtype (float32, int8).
+        efficiency: fraction of the peak that a kernel class reaches on large shapes, by
+            "dtype.class", such as "int8.depthwise"; "float32.default" where it is not listed.
+        alignment: channels are processed in blocks of this many, by dtype.
+        reduction_half: length of the sum behind one output at which a kernel reaches half of its
+            peak, by dtype: the cost of requantizing an output, spread over its products.
+        layouts: memory layout of convolutions by dtype: "plain" (as in the file), "blocked" or
+            "channels_last"; where the layout changes, a copy is made.
+        dispatch_us: fixed cost of starting one kernel.
+        run_us: fixed cost of one inference, whatever the model.
+    """
+
+    frequency_ghz: float
+    cores: int
+    macs_per_cycle: dict[str, float]
+    efficiency: dict[str, float]
+    alignment: dict[str, int] = field(default_factory=dict)
+    reduction_half: dict[str, float] = field(default_factory=dict)
+    layouts: dict[str, str] = field(default_factory=dict)
+    dispatch_us: float = 1.0
+    run_us: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory levels: sizes in bytes, bandwidths in GB/s (1e9); None is no limit.
+
+    Args:
+        cache_bytes: last cache level that a model on one core can expect to stay in.
+        cache_gb_s: bandwidth out of that cache.
+        dram_gb_s: usable bandwidth of main memory (flash, on a microcontroller).
+        ram_limit_bytes: what activations may take.
+        storage_limit_bytes: what weights and graph may take.
+    """
+
+    cache_bytes: int
+    cache_gb_s: float
+    dram_gb_s: float
+    ram_limit_bytes: int | None = None
+    storage_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy model: E = active_watts * t, plus picojoules per byte of main memory.
+
+    ``measured`` says whether active_watts comes from a board measurement.
+    """
+
+    active_watts: float
+    dram_pj_per_byte: float = 0.0
+    measured: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of hardware together with the runtime that executes models on it.
+
+    Args:
+        name: unique name, kebab-case.
+        summary: one line for ``graphopt targets``.
+        runtime: name of the fusion table that says what is executed in integer.
+        provider: onnxruntime execution provider; empty where onnxruntime does not run there.
+        session_config: onnxruntime session entries with which any host fuses as this target does.
+        uncertainty: half width of the latency interval, relative (0.4 means 40 %).
+        sources: where each figure comes from, by dotted field name.
+    """
+
+    name: str
+    summary: str
+    runtime: str
+    provider: str
+    isa: tuple[str, ...]
+    quantization: QuantizationRules
+    compute: Compute
+    memory: Memory
+    uncertainty: float
+    sources: dict[str, str]
+    energy: Energy | None = None
+    aliases: tuple[str, ...] = ()
+    session_config: dict[str, str] = field(default_factory=dict)
+    is_host: bool = False

@@ -1,0 +1,68 @@
+"""Fusion tables: what a runtime executes in integer, operator by operator."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Literal
+
+from graphopt.errors import TargetError
+
+Role = Literal["heavy", "elementwise", "passthrough", "absorbed"]
+
+
+@dataclass(frozen=True)
+class FusionRule:
+    """How a runtime treats one operator between Q and DQ.
+
+    Args:
+        op: operator of the default domain.
+        role: heavy, elementwise, passthrough or absorbed; see the table files.
+        kernel: what executes it in integer.
+        min_opset: older versions stay float.
+        attributes: values that attributes must have.
+    """
+
+    op: str
+    role: Role
+    kernel: str
+    min_opset: int = 1
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FusionTable:
+    """All rules of one runtime."""
+
+    name: str
+    rules: dict[str, FusionRule]
+
+    def rule(self, op: str, domain: str = "") -> FusionRule | None:
+        """Return the rule of an operator, or None where it always runs in float."""
+        return self.rules.get(op) if domain == "" else None
+
+
+@functools.cache
+def fusion_table(runtime: str) -> FusionTable:
+    """Return the shipped table that serves ``runtime``; raises TargetError G502 without one."""
+    tables = _tables()
+    if runtime not in tables:
+        raise TargetError(
+            f"no fusion table for the runtime `{runtime}`",
+            code="G502",
+            hint=f"known: {', '.join(sorted(tables))}",
+        )
+    return tables[runtime]
+
+
+@functools.cache
+def _tables() -> dict[str, FusionTable]:
+    found: dict[str, FusionTable] = {}
+    for file in (files("graphopt.targets") / "fusion_tables").iterdir():
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        rules = {op: FusionRule(op, **fields) for op, fields in data["operators"].items()}
+        table = FusionTable(data["name"], rules)
+        found |= dict.fromkeys(data["serves"], table)
+    return found
