@@ -43,16 +43,25 @@ class DType(enum.IntEnum):
     FLOAT8E8M0 = 24
     UINT2 = 25
     INT2 = 26
+    FLOAT6E2M3 = 27
+    FLOAT6E3M2 = 28
 
     @property
     def bits(self) -> int:
-        """Width of one element in bits; 0 for strings and undefined."""
+        """Width of one stored element in bits; 0 for strings and undefined."""
         return _BITS[self]
 
     @property
     def is_float(self) -> bool:
         """True for every floating-point type."""
         return self in _FLOATS
+
+    @property
+    def numpy_name(self) -> str:
+        """Name of the numpy type that holds it; ``object`` for strings."""
+        return {"FLOAT": "float32", "DOUBLE": "float64", "STRING": "object"}.get(
+            self.name, self.name.lower()
+        )
 
     def nbytes(self, count: int) -> int:
         """Bytes that ``count`` elements take when stored as ONNX packs them."""
@@ -87,6 +96,8 @@ _BITS = {
     DType.FLOAT8E8M0: 8,
     DType.UINT2: 2,
     DType.INT2: 2,
+    DType.FLOAT6E2M3: 8,  # ONNX does not pack them
+    DType.FLOAT6E3M2: 8,
 }
 _FLOATS = frozenset(
     d for d in DType if d.name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))

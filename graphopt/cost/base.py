@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from graphopt.types import Figure
-
 if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.targets.base import Target
+    from graphopt.types import Figure
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from graphopt.ir.attributes import Attribute
 from graphopt.ir.extract import extract
-from graphopt.ir.files import from_bytes, load, save, tensor_bytes, to_bytes
+from graphopt.ir.files import from_bytes, load, save, tensor_bytes, to_bytes, write_whole
 from graphopt.ir.function import Function
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph
 from graphopt.ir.hashing import structural_hash
+from graphopt.ir.node import Node, Value
 from graphopt.ir.opset import newest_opset, upgrade_opset
 from graphopt.ir.shapes import infer_shapes
 from graphopt.ir.surgeon import from_graphsurgeon, to_graphsurgeon
@@ -37,4 +38,5 @@ __all__ = [
     "to_text",
     "upgrade_opset",
     "verify",
+    "write_whole",
 ]

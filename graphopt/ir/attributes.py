@@ -17,14 +17,23 @@ _LISTS = {AttributeProto.FLOATS: "floats", AttributeProto.INTS: "ints"}
 
 
 class Attribute:
-    """One attribute of a node; graphs inside it are live, everything else is a protobuf."""
+    """One attribute of a node; graphs inside it are live, everything else is a protobuf.
 
-    __slots__ = ("graphs", "name", "proto")
+    ``tensors`` is filled where tensors of the attribute are stored outside the model file.
+    """
 
-    def __init__(self, proto: onnx.AttributeProto, graphs: tuple[Graph, ...] = ()) -> None:
+    __slots__ = ("graphs", "name", "proto", "tensors")
+
+    def __init__(
+        self,
+        proto: onnx.AttributeProto,
+        graphs: tuple[Graph, ...] = (),
+        tensors: tuple[Tensor, ...] = (),
+    ) -> None:
         self.name = proto.name
         self.proto = proto
         self.graphs = graphs
+        self.tensors = tensors
 
     @property
     def reference(self) -> str:
@@ -39,9 +48,7 @@ class Attribute:
         if isinstance(value, Graph):
             return cls(AttributeProto(name=name, type=AttributeProto.GRAPH), (value,))
         if isinstance(value, Tensor):
-            return cls(
-                AttributeProto(name=name, type=AttributeProto.TENSOR, t=value.to_proto(""))
-            )
+            return cls(AttributeProto(name=name, type=AttributeProto.TENSOR, t=value.to_proto("")))
         return cls(onnx.helper.make_attribute(name, value))
 
     def value(self) -> Any:
@@ -57,9 +64,9 @@ class Attribute:
         if kind == AttributeProto.STRINGS:
             return [_text(s) for s in proto.strings]
         if kind == AttributeProto.TENSOR:
-            return Tensor.from_proto(proto.t)
+            return self.tensors[0] if self.tensors else Tensor.from_proto(proto.t)
         if kind == AttributeProto.TENSORS:
-            return [Tensor.from_proto(t) for t in proto.tensors]
+            return list(self.tensors) or [Tensor.from_proto(t) for t in proto.tensors]
         if kind == AttributeProto.GRAPH:
             return self.graphs[0]
         if kind == AttributeProto.GRAPHS:

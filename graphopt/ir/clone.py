@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from graphopt.ir.attributes import Attribute
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph
+from graphopt.ir.node import Node, Value
 
 
-def clone(graph: Graph, parent: Graph | None = None, seen: dict[Value, Value] | None = None) -> Graph:
+def clone(
+    graph: Graph, parent: Graph | None = None, seen: dict[Value, Value] | None = None
+) -> Graph:
     """Return a copy of ``graph``; ``seen`` maps the outer values that inner graphs capture."""
     mapping: dict[Value, Value] = {} if seen is None else seen
     copy = Graph(graph.name, parent)
@@ -49,4 +52,4 @@ def _copy_node(node: Node, graph: Graph, mapping: dict[Value, Value]) -> None:
     made.set_inputs([None if v is None else mapping.get(v, v) for v in node.inputs])
     for attribute in node.attributes.values():
         graphs = tuple(clone(g, graph, mapping) for g in attribute.graphs)
-        made.put_attribute(Attribute(attribute.proto, graphs))
+        made.put_attribute(Attribute(attribute.proto, graphs, attribute.tensors))

@@ -9,7 +9,8 @@ from graphopt.ir.clone import clone
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphopt.ir.graph import Graph, Node, Value
+    from graphopt.ir.graph import Graph
+    from graphopt.ir.node import Node, Value
 
 
 def extract(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
@@ -23,11 +24,11 @@ def extract(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Grap
     needed = _needed(wanted, cut)
     part.set_outputs(wanted)
     for node in reversed(part.nodes()):
+        for output in node.outputs:
+            if output in cut:
+                # Values that become inputs outlive their producer, or are taken away from it.
+                part.detach(output)
         if node not in needed:
-            # Values that become inputs outlive their producer.
-            for output in node.outputs:
-                if output in cut:
-                    output.producer = None
             part.remove(node)
     for value in cut:
         if value.producer is None:
@@ -48,8 +49,9 @@ def _needed(wanted: Sequence[Value], cut: set[Value]) -> set[Node]:
             continue
         needed.add(node)
         for reader in [node, *(n for g in node.subgraphs for n in g.walk())]:
-            for value in reader.inputs:
-                if value is not None and value not in cut and value.producer is not None:
-                    if value.graph is node.graph:
-                        stack.append(value.producer)
+            stack += [
+                v.producer
+                for v in reader.inputs
+                if v is not None and v not in cut and v.producer and v.graph is node.graph
+            ]
     return needed

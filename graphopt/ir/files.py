@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from graphopt.errors import GraphOptError, ModelError
+from graphopt.ir.nesting import MAX_NESTING, serialized_nesting, too_deep
 from graphopt.ir.serde import graph_from_model, model_from_graph
 from graphopt.ir.tensor import ExternalBytes, Tensor
+from graphopt.types import DType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +36,8 @@ def load(path: str | Path) -> Graph:
 
     Raises:
         ModelError: G201 unreadable, G202 not an ONNX model, G203 external data missing or short,
-            G204 external data outside the model's folder, G205 names defined twice.
+            G204 external data outside the model's folder, G205 names defined twice or tensors
+            that do not hold what they declare, G209 too large or nested too deep.
     """
     path = Path(path)
     try:
@@ -42,12 +46,16 @@ def load(path: str | Path) -> Graph:
             raise ModelError(
                 f"`{path}` is larger than 2 GiB, which protobuf cannot hold",
                 code="G209",
+                where=str(path),
                 hint="save it with external data",
             )
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(
-            f"cannot read `{path}`: {error.strerror or error}", code="G201", where=str(path)
+            f"cannot read `{path}`: {error.strerror or error}",
+            code="G201",
+            where=str(path),
+            hint="give the path of an .onnx file that may be read",
         ) from error
     return from_bytes(data, folder=path.parent, origin=str(path))
 
@@ -57,20 +65,25 @@ def from_bytes(data: bytes, folder: Path | None = None, origin: str = "model") -
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-    except DecodeError as error:
+        if not model.HasField("graph") or not (model.graph.node or model.graph.output):
+            raise ModelError(
+                f"`{origin}` holds no graph",
+                code="G202",
+                hint="give an ONNX model; data and checkpoints of other kinds are not read",
+            )
+        return graph_from_model(model, lambda tensor: locate(tensor, folder))
+    except GraphOptError as error:
+        error.where = f"{origin}: {error.where}" if error.where else origin
+        raise
+    except (DecodeError, UnicodeDecodeError) as error:
+        if serialized_nesting(data) > MAX_NESTING:
+            raise too_deep(origin) from error
         raise ModelError(
             f"`{origin}` is not an ONNX model, or it is cut short",
             code="G202",
             where=origin,
             hint="export it again, or compare its size with the original",
         ) from error
-    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
-        raise ModelError(f"`{origin}` holds no graph", code="G202", where=origin)
-    try:
-        return graph_from_model(model, lambda tensor: locate(tensor, folder))
-    except GraphOptError as error:
-        error.where = error.where or origin
-        raise
 
 
 def locate(tensor: onnx.TensorProto, folder: Path | None) -> ExternalBytes | None:
@@ -80,8 +93,11 @@ def locate(tensor: onnx.TensorProto, folder: Path | None) -> ExternalBytes | Non
     entries = {e.key: e.value for e in tensor.external_data}
     location = entries.get("location", "")
     path = _inside(folder, location, tensor.name)
+    needed = Tensor.from_proto(tensor).nbytes
     try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
+        if not path.is_file():
+            raise FileNotFoundError(f"no such file: {path}")
         available = path.stat().st_size
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -89,8 +105,12 @@ def locate(tensor: onnx.TensorProto, folder: Path | None) -> ExternalBytes | Non
             code="G203",
             hint="keep the data file in the same folder as the model",
         ) from error
-    needed = Tensor.from_proto(tensor).nbytes
-    length = needed if length < 0 else length
+    if tensor.data_type == DType.STRING:
+        raise ModelError(
+            f"`{tensor.name}` holds strings, which cannot be external data",
+            code="G203",
+            hint="export it again",
+        )
     if offset < 0 or length != needed or offset + length > available:
         raise ModelError(
             f"`{tensor.name}` needs {needed} bytes at offset {offset} of `{location}`, "
@@ -104,9 +124,20 @@ def locate(tensor: onnx.TensorProto, folder: Path | None) -> ExternalBytes | Non
 def _inside(folder: Path | None, location: str, tensor: str) -> Path:
     """Resolve ``location`` against ``folder``; links are followed before the check."""
     if folder is None:
-        raise ModelError(f"`{tensor}` has external data, but the model has no folder", code="G203")
+        raise ModelError(
+            f"`{tensor}` has external data, but the model has no folder",
+            code="G203",
+            hint="load the model from its file",
+        )
     base = folder.resolve()
-    path = (base / location).resolve()
+    try:
+        path = (base / location).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, NUL in the name
+        raise ModelError(
+            f"external data of `{tensor}` has no usable location: `{location!r}`",
+            code="G203",
+            hint="the file is damaged, or whoever wrote it is at fault",
+        ) from error
     if not location or not path.is_relative_to(base) or path == base:
         raise ModelError(
             f"external data of `{tensor}` points outside the model's folder: `{location}`",
@@ -121,16 +152,38 @@ def to_bytes(graph: Graph) -> bytes:
     total = tensor_bytes(graph)
     if total > MAX_PROTOBUF_BYTES - (64 << 20):
         raise ModelError(
-            f"the model holds {total >> 20} MiB, too much for one protobuf", code="G208"
+            f"the model holds {total >> 20} MiB, too much for one protobuf",
+            code="G208",
+            hint="save it to a file; large constants then lie beside it",
         )
-    return model_from_graph(graph).SerializeToString(deterministic=True)
+    return _serialized(model_from_graph(graph))
+
+
+def _serialized(model: onnx.ModelProto) -> bytes:
+    try:
+        return model.SerializeToString(deterministic=True)
+    except (EncodeError, ValueError) as error:
+        raise ModelError(
+            f"the model cannot be serialized: {error}",
+            code="G208",
+            hint="a protobuf holds 2 GiB at most; use external data",
+        ) from error
 
 
 def tensor_bytes(graph: Graph) -> int:
     """Bytes of all stored constants, inner graphs included."""
-    graphs = [graph, *(g for n in graph.walk() for g in n.subgraphs)]
-    tensors = {id(v._tensor): v._tensor for g in graphs for v in g.initializers}
-    return sum(t.nbytes for t in tensors.values() if t is not None)
+    return sum(t.nbytes for t in {id(t): t for t in _stored(graph)}.values())
+
+
+def _stored(graph: Graph) -> Iterator[Tensor]:
+    """Yield every tensor that is stored with the graph or lies outside its file."""
+    for inner in [graph, *(g for n in graph.walk() for g in n.subgraphs)]:
+        for value in inner.initializers:
+            assert value._tensor is not None
+            yield value._tensor
+    for node in graph.walk():
+        for attribute in node.attributes.values():
+            yield from attribute.tensors
 
 
 def save(graph: Graph, path: str | Path, *, external: bool | None = None) -> list[Path]:
@@ -152,53 +205,73 @@ def save(graph: Graph, path: str | Path, *, external: bool | None = None) -> lis
     _refuse_sources(graph, (path, data_path))
     try:
         if not external:
-            with _replacing(path) as file:
+            with _replacing(path) as (file,):
                 file.write(to_bytes(graph))
             return [path]
-        with _replacing(path) as file, _replacing(data_path) as data:
+        with _replacing(path, data_path) as (file, data):
             model = model_from_graph(graph, _Spill(data, data_path.name).encode)
-            file.write(model.SerializeToString(deterministic=True))
+            file.write(_serialized(model))
         return [path, data_path]
     except OSError as error:
         raise ModelError(
-            f"cannot write `{path}`: {error.strerror or error}", code="G208", where=str(path)
+            f"cannot write `{path}`: {error.strerror or error}",
+            code="G208",
+            where=str(path),
+            hint="choose another place, or make room there",
         ) from error
 
 
 def _refuse_sources(graph: Graph, targets: tuple[Path, ...]) -> None:
-    graphs = [graph, *(g for n in graph.walk() for g in n.subgraphs)]
-    sources = {
-        v._tensor.external.path
-        for g in graphs
-        for v in g.initializers
-        if v._tensor is not None and v._tensor.external is not None
-    }
+    sources = {t.external.path for t in _stored(graph) if t.external is not None}
     for target in targets:
         if target.resolve() in sources:
             raise ModelError(
                 f"`{target}` holds the weights that are being read",
                 code="G208",
+                where=str(target),
                 hint="write to another name; inputs are never overwritten",
             )
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the place of ``path`` when the block succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
+def _replacing(*paths: Path) -> Iterator[list[BinaryIO]]:
+    """Open temporary files that take the places of ``paths`` once all of them are complete."""
+    staged: list[Path] = []
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with contextlib.ExitStack() as stack:
+            files: list[BinaryIO] = []
+            for path in paths:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+                handle, name = tempfile.mkstemp(
+                    prefix=f".{path.name}.", suffix=".part", dir=path.parent
+                )
+                staged.append(Path(name))
+                files.append(stack.enter_context(os.fdopen(handle, "wb")))
+            yield files
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        # The first file refers to the others, so it comes last.
+        for temporary, path in reversed(list(zip(staged, paths, strict=True))):
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for temporary in staged:
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is either complete or untouched."""
+    with _replacing(path) as (file,):
+        file.write(data)
 
 
 class _Spill:
@@ -210,16 +283,13 @@ class _Spill:
 
     def encode(self, name: str, tensor: Tensor) -> onnx.TensorProto:
         """Return the protobuf of one initializer, its bytes written to the side file."""
-        from graphopt.types import DType
-
         if tensor.nbytes < _MIN_EXTERNAL or tensor.dtype is DType.STRING:
             return tensor.to_proto(name)
         start = -(-self.file.tell() // _ALIGNMENT) * _ALIGNMENT
         self.file.write(b"\0" * (start - self.file.tell()))
         for piece in tensor.chunks():
             self.file.write(piece)
-        header = tensor.header()
-        header.name = name
+        header = tensor.header(name)
         header.data_location = onnx.TensorProto.EXTERNAL
         entries = {"location": self.location, "offset": start, "length": self.file.tell() - start}
         for key, value in entries.items():

@@ -1,11 +1,13 @@
-"""Graph, Node and Value: the vocabulary that passes and plugins speak."""
+"""Graph: nodes, values and stored constants, and how to change them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from graphopt.errors import ModelError
-from graphopt.ir.attributes import Attribute
+from graphopt.ir.annotations import renamed
+from graphopt.ir.nesting import MAX_NESTING, too_deep
+from graphopt.ir.node import Node, Value
 from graphopt.ir.order import topological_order
 from graphopt.ir.tensor import Tensor
 
@@ -15,170 +17,6 @@ if TYPE_CHECKING:
     import onnx
 
     from graphopt.ir.function import Function
-    from graphopt.ir.tensor import Array
-    from graphopt.types import DType, Shape
-
-
-class Value:
-    """A tensor of the graph: produced by one node, fed from outside, or constant.
-
-    ``dtype`` and ``shape`` are None where they are not known.
-    """
-
-    __slots__ = ("_tensor", "_uses", "dtype", "graph", "name", "producer", "shape", "source")
-
-    def __init__(self, graph: Graph, name: str) -> None:
-        self.graph = graph
-        self.name = name
-        self.dtype: DType | None = None
-        self.shape: Shape | None = None
-        self.producer: Node | None = None
-        self.source: onnx.ValueInfoProto | None = None
-        self._tensor: Tensor | None = None
-        self._uses: dict[tuple[Node, int], None] = {}
-
-    @property
-    def uses(self) -> tuple[tuple[Node, int], ...]:
-        """Every (node, input position) that reads this value, inner graphs included."""
-        return tuple(self._uses)
-
-    @property
-    def consumers(self) -> tuple[Node, ...]:
-        """The distinct nodes that read this value."""
-        return tuple(dict.fromkeys(node for node, _ in self._uses))
-
-    @property
-    def is_input(self) -> bool:
-        """Whether the caller of the graph feeds it."""
-        return self in self.graph.inputs
-
-    @property
-    def is_output(self) -> bool:
-        """Whether the graph returns it."""
-        return self in self.graph.outputs
-
-    @property
-    def is_initializer(self) -> bool:
-        """Whether it is stored with the graph; a graph input of that name may override it."""
-        return self._tensor is not None
-
-    @property
-    def tensor(self) -> Tensor | None:
-        """The constant that nobody can override: an initializer or a Constant node's output."""
-        if self._tensor is not None:
-            # Before IR version 4 every initializer had to be listed as an input: not an override.
-            return self._tensor if self.graph.root.ir_version < 4 or not self.is_input else None
-        if self.producer is not None and self.producer.op == "Constant":
-            return self.producer.constant_tensor()
-        return None
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether its value is known before the graph runs."""
-        return self.tensor is not None
-
-    def array(self) -> Array:
-        """Return the constant's values, read-only."""
-        tensor = self.tensor
-        if tensor is None:
-            raise ModelError(f"`{self.name}` is not a constant", code="G205")
-        return tensor.array()
-
-    def __repr__(self) -> str:
-        kind = self.dtype.name.lower() if self.dtype else "?"
-        return f"Value({self.name}: {kind}{list(self.shape) if self.shape is not None else ''})"
-
-
-class Node:
-    """One operator application."""
-
-    __slots__ = ("_attributes", "_inputs", "_outputs", "domain", "graph", "name", "op", "source")
-
-    def __init__(self, graph: Graph, op: str, domain: str = "", name: str = "") -> None:
-        self.graph = graph
-        self.op = op
-        self.domain = "" if domain == "ai.onnx" else domain
-        self.name = name
-        self.source: onnx.NodeProto | None = None
-        self._inputs: list[Value | None] = []
-        self._outputs: list[Value] = []
-        self._attributes: dict[str, Attribute] = {}
-
-    @property
-    def inputs(self) -> tuple[Value | None, ...]:
-        """Inputs by position; None where an optional one is omitted."""
-        return tuple(self._inputs)
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        """Outputs by position; an omitted optional one has an empty name."""
-        return tuple(self._outputs)
-
-    @property
-    def attribute_names(self) -> tuple[str, ...]:
-        """Names of the attributes that are set."""
-        return tuple(self._attributes)
-
-    @property
-    def attributes(self) -> Mapping[str, Attribute]:
-        """The attributes as stored."""
-        return self._attributes
-
-    @property
-    def subgraphs(self) -> tuple[Graph, ...]:
-        """The graphs among the attributes: bodies and branches."""
-        return tuple(g for a in self._attributes.values() for g in a.graphs)
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute as a Python value: int, float, str, list, Tensor or Graph."""
-        found = self._attributes.get(name)
-        return default if found is None else found.value()
-
-    def set_attribute(self, name: str, value: Any) -> None:
-        """Set an attribute; ``None`` removes it."""
-        if value is None:
-            self._attributes.pop(name, None)
-        else:
-            self._attributes[name] = Attribute.encode(name, value)
-
-    def put_attribute(self, attribute: Attribute) -> None:
-        """Set an attribute that is already encoded."""
-        self._attributes[attribute.name] = attribute
-
-    def set_input(self, index: int, value: Value | None) -> None:
-        """Connect input ``index`` to ``value``; positions before it are left empty if missing."""
-        while len(self._inputs) <= index:
-            self._inputs.append(None)
-        old = self._inputs[index]
-        if old is not None:
-            old._uses.pop((self, index), None)
-        self._inputs[index] = value
-        if value is not None:
-            value._uses[(self, index)] = None
-
-    def set_inputs(self, values: Sequence[Value | None]) -> None:
-        """Replace all inputs."""
-        for index in range(len(self._inputs)):
-            self.set_input(index, None)
-        self._inputs.clear()
-        for index, value in enumerate(values):
-            self.set_input(index, value)
-
-    def constant_tensor(self) -> Tensor | None:
-        """Return what a Constant node holds; None when it is sparse or strings."""
-        for key, attribute in self._attributes.items():
-            if key == "value":
-                held = attribute.value()
-                return held if isinstance(held, Tensor) else None
-            if key in {"value_float", "value_int", "value_floats", "value_ints"}:
-                kind = "float32" if "float" in key else "int64"
-                import numpy as np
-
-                return Tensor.from_array(np.array(attribute.value(), dtype=kind))
-        return None
-
-    def __repr__(self) -> str:
-        return f"Node({self.op} {self.name!r})"
 
 
 class Graph:
@@ -200,6 +38,8 @@ class Graph:
         self._stored: dict[Value, None] = {}
         self._nodes: dict[Node, None] = {}
         self._values: dict[str, Value] = {}
+        self._inner_names: set[str] = set()
+        self._levels = 0
         self._counter = 0
 
     # -- reading ---------------------------------------------------------------------------
@@ -281,10 +121,13 @@ class Graph:
         return None
 
     def unique_name(self, base: str) -> str:
-        """Return ``base``, or ``base_1``, ``base_2``…: a name that no value or node here has."""
-        taken = self._values
+        """Return ``base``, or ``base_1``, ``base_2``…: a name that means nothing here yet.
+
+        Names of the graphs around this one and of those inside it are taken too: a name that two
+        levels share would hide the outer value from the inner graph.
+        """
         name = base
-        while name in taken or (self.parent is not None and self.lookup(name) is not None):
+        while name in self._inner_names or self.lookup(name) is not None:
             self._counter += 1
             name = f"{base}_{self._counter}"
         return name
@@ -300,8 +143,32 @@ class Graph:
                 hint="every tensor of an ONNX graph has one producer (SSA)",
             )
         value = Value(self, name)
-        self._values[name] = value
+        self._register(value)
         return value
+
+    def _register(self, value: Value) -> None:
+        self._values[value.name] = value
+        outer = self.parent
+        while outer is not None:
+            outer._inner_names.add(value.name)
+            outer = outer.parent
+
+    def enclose(self, inner: Graph) -> None:
+        """Make ``inner`` a graph inside this one; its nodes may then read values from here.
+
+        Raises:
+            ModelError: G209, graphs would be nested too deep.
+        """
+        inner.parent = self
+        outer: Graph | None = self
+        levels = inner._levels
+        while outer is not None:
+            outer._inner_names.update(inner._values, inner._inner_names)
+            levels += 1
+            outer._levels = max(outer._levels, levels)
+            outer = outer.parent
+        if levels > MAX_NESTING:
+            raise too_deep(self.root.name)
 
     def add_input(self, value: Value) -> None:
         """Append a graph input."""
@@ -366,6 +233,16 @@ class Graph:
         """Append a node that was built elsewhere for this graph."""
         self._nodes[node] = None
 
+    def detach(self, value: Value) -> None:
+        """Take a value away from the node that produces it, which gets a new one in its place."""
+        node, value.producer = value.producer, None
+        if node is None:
+            return
+        index = node._outputs.index(value)
+        spare = self.new_value(self.unique_name(f"{value.name}_unused"))
+        spare.producer, spare.dtype, spare.shape = node, value.dtype, value.shape
+        node._outputs[index] = spare
+
     # -- changing --------------------------------------------------------------------------
 
     def remove(self, node: Node) -> None:
@@ -391,15 +268,17 @@ class Graph:
         """Make everybody who reads ``old`` read ``new``; graph outputs keep their names."""
         for node, index in old.uses:
             node.set_input(index, new)
-        if not old.is_output:
+        if not old.is_output or old.is_input:
+            # An input that is returned as it is has one name for both, which the caller knows.
             return
         takes_name = new.producer is not None and not new.is_output and new.graph is self
         if takes_name:
             name = old.name
-            self.rename(old, self.unique_name(f"{name}_replaced"))
-            self.rename(new, name)
+            self._rename(old, self.unique_name(f"{name}_replaced"))
+            self._rename(new, name)
             new.source = old.source
-            new.dtype, new.shape = old.dtype or new.dtype, old.shape or new.shape
+            new.dtype = old.dtype or new.dtype
+            new.shape = new.shape if old.shape is None else old.shape
             self._outputs = [new if v is old else v for v in self._outputs]
         else:
             # An input, a constant or another output cannot change its name: copy it.
@@ -410,21 +289,30 @@ class Graph:
 
     def _identity_output(self, old: Value, new: Value) -> None:
         name = old.name
-        self.rename(old, self.unique_name(f"{name}_replaced"))
+        self._rename(old, self.unique_name(f"{name}_replaced"))
         node = self.add_node("Identity", [new], [name])
         output = node.outputs[0]
         output.source, output.dtype, output.shape = old.source, old.dtype, old.shape
         self._outputs = [output if v is old else v for v in self._outputs]
 
     def rename(self, value: Value, name: str) -> None:
-        """Rename a value; raises ModelError G205 when the name is taken."""
+        """Rename a value; raises ModelError G205 when the name is taken, here or further in."""
         if name == value.name:
             return
-        if name in self._values:
+        if self.lookup(name) is not None or (name in self._inner_names and self._is_inner(name)):
             raise ModelError(f"the name `{name}` is defined twice", code="G205")
+        self._rename(value, name)
+
+    def _rename(self, value: Value, name: str) -> None:
+        if self.shell is not None:
+            self.shell = renamed(self.shell, value.name, name)
+            self.declared_at_load |= {name}
         del self._values[value.name]
         value.name = name
-        self._values[name] = value
+        self._register(value)
+
+    def _is_inner(self, name: str) -> bool:
+        return any(g.find(name) is not None for n in self.walk() for g in n.subgraphs)
 
     def sort(self) -> None:
         """Put the nodes in topological order, moving none that is already right."""
@@ -435,15 +323,16 @@ class Graph:
         """Return an independent copy; constants are shared, because they never change."""
         from graphopt.ir.clone import clone
 
-        return clone(self)
+        return clone(self, self.parent)
 
     def assign(self, other: Graph) -> None:
         """Become ``other``, which must not be used afterwards."""
-        for key, value in vars(other).items():
-            setattr(self, key, value)
-        for held in [*self._values.values(), *self._nodes]:
-            held.graph = self
+        for key, held in vars(other).items():
+            setattr(self, key, held)
+        for value in self._values.values():
+            value.graph = self
         for node in self._nodes:
+            node.graph = self
             for output in node.outputs:
                 output.graph = self
             for inner in node.subgraphs:
@@ -458,7 +347,7 @@ class _Members(tuple[Value, ...]):
 
     _set: Mapping[Value, None]
 
-    def __new__(cls, values: Mapping[Value, None]) -> _Members:
+    def __new__(cls, values: Mapping[Value, None]) -> Self:
         made = super().__new__(cls, values)
         made._set = values
         return made

@@ -6,7 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphopt.ir.graph import Graph, Node
+    from graphopt.ir.attributes import Attribute
+    from graphopt.ir.graph import Graph
+    from graphopt.ir.node import Node
 
 
 def structural_hash(graph: Graph) -> str:
@@ -29,6 +31,9 @@ def _lines(graph: Graph) -> list[str]:
         tensor = value._tensor
         assert tensor is not None
         lines.append(f"const {value.name} {tensor.digest()}")
+    if graph.shell is not None:
+        sparse = graph.shell.sparse_initializer
+        lines += [f"sparse {s.SerializeToString(deterministic=True).hex()}" for s in sparse]
     lines += [_node_line(node) for node in graph.nodes()]
     lines += [f.proto.SerializeToString(deterministic=True).hex() for f in graph.functions]
     return lines
@@ -37,9 +42,12 @@ def _lines(graph: Graph) -> list[str]:
 def _node_line(node: Node) -> str:
     inputs = ",".join("" if v is None else v.name for v in node.inputs)
     outputs = ",".join(v.name for v in node.outputs)
-    attributes = ",".join(
-        a.proto.SerializeToString(deterministic=True).hex()
-        + "".join(structural_hash(g) for g in a.graphs)
-        for _, a in sorted(node.attributes.items())
-    )
+    attributes = ",".join(_attribute(a) for _, a in sorted(node.attributes.items()))
     return f"{node.domain}.{node.op} {node.name} ({inputs}) -> ({outputs}) [{attributes}]"
+
+
+def _attribute(attribute: Attribute) -> str:
+    if attribute.tensors:  # where their bytes lie does not matter
+        return attribute.name + "".join(t.digest() for t in attribute.tensors)
+    inner = "".join(structural_hash(g) for g in attribute.graphs)
+    return attribute.proto.SerializeToString(deterministic=True).hex() + inner

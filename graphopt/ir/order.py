@@ -9,7 +9,10 @@ from graphopt.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from graphopt.ir.graph import Node
+    from graphopt.ir.node import Node
+
+_SHOWN = 6
+"""How many nodes of a cycle an error names."""
 
 
 def dependencies(node: Node) -> Iterator[Node]:
@@ -18,6 +21,7 @@ def dependencies(node: Node) -> Iterator[Node]:
     readers: list[Node] = [node]
     for inner in node.subgraphs:
         readers.extend(inner.walk())
+    for inner in [g for reader in readers for g in reader.subgraphs]:
         yield from (v.producer for v in inner.outputs if v.producer and v.graph is graph)
     for reader in readers:
         for value in reader.inputs:
@@ -49,12 +53,20 @@ def topological_order(nodes: Iterable[Node]) -> list[Node]:
                 done.add(node)
                 order.append(node)
             elif advance in open_:
-                raise ModelError(
-                    f"the graph has a cycle through `{advance.name or advance.op}`",
-                    code="G205",
-                    hint="an ONNX graph is acyclic; the exporter that wrote it is at fault",
-                )
+                path = [n for n, _ in stack]
+                raise _cycle(path[path.index(advance) :])
             else:
                 open_.add(advance)
                 stack.append((advance, dependencies(advance)))
     return order
+
+
+def _cycle(nodes: list[Node]) -> ModelError:
+    """Return the error that names the nodes of a cycle in the order of the data."""
+    names = [f"`{n.name or n.op}`" for n in reversed(nodes)]
+    shown = names[:_SHOWN] + ["…"] * (len(names) > _SHOWN) + names[:1]
+    return ModelError(
+        f"the graph has a cycle: {' → '.join(shown)}",
+        code="G205",
+        hint="an ONNX graph is acyclic; the exporter that wrote it is at fault",
+    )

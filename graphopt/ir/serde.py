@@ -7,41 +7,56 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from graphopt.errors import ModelError
+from graphopt.ir.annotations import annotated_names, drop_stale
 from graphopt.ir.attributes import Attribute
 from graphopt.ir.function import Function
-from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.tensor import Tensor
-from graphopt.types import DType, Shape
+from graphopt.ir.graph import Graph
+from graphopt.ir.nesting import MAX_NESTING, too_deep
+from graphopt.ir.node import Node, Value
+from graphopt.ir.tensor import Tensor, check_values, element_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from graphopt.ir.tensor import ExternalBytes
+    from graphopt.types import DType, Shape
 
-MAX_NESTING = 64
+    Locate = Callable[[onnx.TensorProto], ExternalBytes | None]
+    Encode = Callable[[str, Tensor], onnx.TensorProto]
+
 _GRAPH_FIELDS = frozenset({"node", "initializer", "input", "output", "value_info"})
 _MODEL_FIELDS = frozenset({"graph", "functions"})
-_NODE_FIELDS = frozenset({"input", "output", "attribute", "name", "op_type"})
+_NODE_FIELDS = frozenset({"input", "output", "attribute"})
+_ATTRIBUTE_FIELDS = frozenset({"g", "graphs"})
 
 
 def graph_from_model(
     model: onnx.ModelProto,
-    locate: Callable[[onnx.TensorProto], ExternalBytes | None] = lambda _: None,
+    locate: Locate = lambda _: None,
+    withheld: Collection[str] = (),
 ) -> Graph:
-    """Build a Graph; ``locate`` finds the bytes of tensors that are stored outside."""
+    """Build a Graph; ``locate`` finds the bytes of tensors that are stored outside.
+
+    Initializers named in ``withheld`` have no values: whoever calls puts them back.
+
+    Raises:
+        ModelError: G205 names defined twice, tensors that do not hold what they declare, unknown
+            element types; G209 graphs nested too deep; and what ``locate`` raises.
+    """
     graph = Graph(model.graph.name)
     graph.ir_version = model.ir_version
     graph.opsets = {o.domain: o.version for o in model.opset_import}
     graph.metadata = {p.key: p.value for p in model.metadata_props}
     graph.functions = tuple(Function(f) for f in model.functions)
     graph.model_shell = _shell(model, _MODEL_FIELDS)
+    for tensor in model.graph.initializer:
+        if tensor.name not in withheld:
+            check_values(tensor)
     _fill(graph, model.graph, locate, depth=0)
     return graph
 
 
-def model_from_graph(
-    graph: Graph, encode: Callable[[str, Tensor], onnx.TensorProto] | None = None
-) -> onnx.ModelProto:
+def model_from_graph(graph: Graph, encode: Encode | None = None) -> onnx.ModelProto:
     """Build the protobuf; ``encode`` decides how initializers are stored (inside by default)."""
     model = onnx.ModelProto()
     if graph.model_shell is not None:
@@ -80,16 +95,9 @@ def _shell(message: Any, without: frozenset[str]) -> Any:
 # -- reading -------------------------------------------------------------------------------
 
 
-def _fill(
-    graph: Graph,
-    proto: onnx.GraphProto,
-    locate: Callable[[onnx.TensorProto], ExternalBytes | None],
-    depth: int,
-) -> None:
+def _fill(graph: Graph, proto: onnx.GraphProto, locate: Locate, depth: int) -> None:
     if depth > MAX_NESTING:
-        raise ModelError(
-            f"graphs are nested more than {MAX_NESTING} deep", code="G209", where=proto.name
-        )
+        raise too_deep(proto.name)
     graph.shell = _shell(proto, _GRAPH_FIELDS)
     for info in proto.input:
         graph.add_input(_declare(graph.new_value(info.name), info))
@@ -100,17 +108,14 @@ def _fill(
         value = graph.find(info.name)
         if value is not None and value.source is None:
             _declare(value, info)
-    graph.declared_at_load = frozenset(i.name for i in proto.value_info if graph.find(i.name))
+    told = {i.name for i in proto.value_info} | annotated_names(graph.shell)
+    graph.declared_at_load = frozenset(name for name in told if graph.find(name))
     for node, source in zip(made, proto.node, strict=True):
         _connect(node, source, locate, depth)
     graph.set_outputs([_read_output(graph, info) for info in proto.output])
 
 
-def _read_initializers(
-    graph: Graph,
-    proto: onnx.GraphProto,
-    locate: Callable[[onnx.TensorProto], ExternalBytes | None],
-) -> None:
+def _read_initializers(graph: Graph, proto: onnx.GraphProto, locate: Locate) -> None:
     for tensor in proto.initializer:
         value = graph.find(tensor.name)
         if value is not None and value.is_initializer:
@@ -121,7 +126,11 @@ def _read_initializers(
         if value.source is not None:
             value.dtype, value.shape = declared
     for sparse in proto.sparse_initializer:
-        graph.new_value(sparse.values.name).dtype = DType(sparse.values.data_type)
+        check_values(sparse.values)
+        check_values(sparse.indices)
+        value = graph.new_value(sparse.values.name)
+        value.dtype = element_type(sparse.values.data_type, value.name)
+        value.shape = tuple(sparse.dims)
 
 
 def _read_node(graph: Graph, proto: onnx.NodeProto) -> Node:
@@ -133,22 +142,30 @@ def _read_node(graph: Graph, proto: onnx.NodeProto) -> Node:
     return node
 
 
-def _connect(
-    node: Node,
-    proto: onnx.NodeProto,
-    locate: Callable[[onnx.TensorProto], ExternalBytes | None],
-    depth: int,
-) -> None:
+def _connect(node: Node, proto: onnx.NodeProto, locate: Locate, depth: int) -> None:
     for index, name in enumerate(proto.input):
         node.set_input(index, _resolve(node.graph, name))
     for attribute in proto.attribute:
         graphs = []
         for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
             body = Graph(inner.name, node.graph)
+            for tensor in inner.initializer:
+                check_values(tensor)
             _fill(body, inner, locate, depth + 1)
             graphs.append(body)
-        stored = _shell(attribute, frozenset({"g", "graphs"})) if graphs else attribute
-        node.put_attribute(Attribute(stored, tuple(graphs)))
+        stored = _shell(attribute, _ATTRIBUTE_FIELDS) if graphs else attribute
+        tensors = _outside(attribute, locate)
+        node.put_attribute(Attribute(stored, tuple(graphs), tensors))
+
+
+def _outside(attribute: onnx.AttributeProto, locate: Locate) -> tuple[Tensor, ...]:
+    """Return the attribute's tensors when any is stored outside the model file."""
+    protos = [attribute.t] if attribute.HasField("t") else list(attribute.tensors)
+    for proto in protos:
+        check_values(proto)
+    if all(p.data_location != onnx.TensorProto.EXTERNAL for p in protos):
+        return ()
+    return tuple(Tensor.from_proto(p, locate(p)) for p in protos)
 
 
 def _resolve(graph: Graph, name: str) -> Value | None:
@@ -162,25 +179,23 @@ def _read_output(graph: Graph, info: onnx.ValueInfoProto) -> Value:
     value = _resolve(graph, info.name)
     if value is None:
         raise ModelError("a graph output has no name", code="G205", where=graph.name)
-    if value.source is None and not value.is_initializer:
-        _declare(value, info)
-    elif value.dtype is None:
+    if value.dtype is None or (value.source is None and not value.is_initializer):
         _declare(value, info)
     return value
 
 
 def _declare(value: Value, info: onnx.ValueInfoProto) -> Value:
     value.source = info
-    value.dtype, value.shape = tensor_type(info.type)
+    value.dtype, value.shape = tensor_type(info.type, info.name)
     return value
 
 
-def tensor_type(proto: onnx.TypeProto) -> tuple[DType | None, Shape | None]:
+def tensor_type(proto: onnx.TypeProto, name: str = "") -> tuple[DType | None, Shape | None]:
     """Return element type and shape of a tensor type; (None, None) for sequences and maps."""
     if not proto.HasField("tensor_type"):
         return None, None
     tensor = proto.tensor_type
-    dtype = DType(tensor.elem_type) if tensor.elem_type else None
+    dtype = element_type(tensor.elem_type, name) if tensor.elem_type else None
     if not tensor.HasField("shape"):
         return dtype, None
     return dtype, tuple(_dim(d) for d in tensor.shape.dim)
@@ -196,14 +211,12 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
 # -- writing -------------------------------------------------------------------------------
 
 
-def _emit(
-    graph: Graph, proto: onnx.GraphProto, encode: Callable[[str, Tensor], onnx.TensorProto]
-) -> None:
+def _emit(graph: Graph, proto: onnx.GraphProto, encode: Encode) -> None:
     if graph.shell is not None:
         proto.CopyFrom(graph.shell)
     if proto.name != graph.name:
         proto.name = graph.name
-    _drop_stale(graph, proto)
+    drop_stale(proto, lambda name: name in graph.declared_at_load and graph.find(name) is None)
     proto.input.extend(_info(v) for v in graph.inputs)
     proto.output.extend(_info(v) for v in graph.outputs)
     proto.value_info.extend(_value_infos(graph))
@@ -215,29 +228,20 @@ def _emit(
         _emit_node(node, proto.node.add(), encode)
 
 
-def _drop_stale(graph: Graph, proto: onnx.GraphProto) -> None:
-    """Drop annotations of tensors that no longer exist."""
-    for field in (proto.quantization_annotation, proto.sparse_initializer):
-        kept = [m for m in field if graph.find(_annotated(m)) is not None]
-        if len(kept) != len(field):
-            del field[:]
-            field.extend(kept)
-
-
-def _annotated(message: Any) -> str:
-    return str(getattr(message, "tensor_name", "") or message.values.name)
-
-
 def _value_infos(graph: Graph) -> list[onnx.ValueInfoProto]:
-    """Return the declared types: as loaded where they still hold, then those set since."""
+    """Return the declared types: as loaded where they still hold, under the names of now."""
     kept = []
     for info in graph.value_infos:
         value = graph.find(info.name)
         if value is None and info.name in graph.declared_at_load:
             continue
-        current = value is None or tensor_type(info.type) == (value.dtype, value.shape)
-        kept.append(info if current else _info(value))
-    return kept
+        if value is None or tensor_type(info.type) == (value.dtype, value.shape):
+            kept.append(info)
+        elif value.dtype is not None:
+            kept.append(_info(value))
+    told = {*graph.inputs, *graph.outputs}
+    renamed = (v for v in graph.values() if v.source is not None and v.source.name != v.name)
+    return [*kept, *(_info(v) for v in renamed if v not in told)]
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:
@@ -254,13 +258,11 @@ def _info(value: Value) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(value.name, value.dtype, value.shape)
 
 
-def _emit_node(
-    node: Node, proto: onnx.NodeProto, encode: Callable[[str, Tensor], onnx.TensorProto]
-) -> None:
+def _emit_node(node: Node, proto: onnx.NodeProto, encode: Encode) -> None:
     if node.source is not None:
         proto.CopyFrom(node.source)
     proto.op_type = node.op
-    if node.name or (node.source is not None and node.source.HasField("name")):
+    if node.name != proto.name:
         proto.name = node.name
     if node.domain != ("" if proto.domain == "ai.onnx" else proto.domain):
         proto.domain = node.domain
@@ -269,8 +271,9 @@ def _emit_node(
     for attribute in node.attributes.values():
         stored = proto.attribute.add()
         stored.CopyFrom(attribute.proto)
-        if attribute.proto.type == onnx.AttributeProto.GRAPH:
-            _emit(attribute.graphs[0], stored.g, encode)
-        else:
-            for inner in attribute.graphs:
-                _emit(inner, stored.graphs.add(), encode)
+        single = attribute.proto.type == onnx.AttributeProto.GRAPH
+        for inner in attribute.graphs:
+            _emit(inner, stored.g if single else stored.graphs.add(), encode)
+        for index, tensor in enumerate(attribute.tensors):
+            held = stored.t if stored.HasField("t") else stored.tensors[index]
+            held.CopyFrom(encode(held.name, tensor))

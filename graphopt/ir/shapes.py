@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx.shape_inference
 
+from graphopt.errors import ModelError
 from graphopt.ir.serde import model_from_graph, tensor_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graphopt.ir.graph import Graph, Node, Value
+    from graphopt.ir.graph import Graph
+    from graphopt.ir.node import Node, Value
     from graphopt.ir.tensor import Tensor
 
 _SHAPE_DATA_LIMIT = 1024
@@ -31,37 +33,47 @@ def infer_shapes(graph: Graph, dims: Mapping[str, int] | None = None) -> None:
     Args:
         graph: outermost graph; symbolic dimensions stay symbolic.
         dims: sizes for symbols, substituted in the inputs first.
+
+    Raises:
+        ModelError: G205, the graph is too broken for any inference.
     """
     if dims:
         for value in graph.values():
             if value.shape is not None and (value.is_input or value.is_output):
-                value.shape = tuple(dims.get(d, d) if isinstance(d, str) else d for d in value.shape)
-    inferred = onnx.shape_inference.infer_shapes(_typed_model(graph), data_prop=True)
+                value.shape = tuple(
+                    dims.get(d, d) if isinstance(d, str) else d for d in value.shape
+                )
+    try:
+        inferred = onnx.shape_inference.infer_shapes(_typed_model(graph), data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"shapes cannot be inferred: {reason}",
+            code="G205",
+            where=graph.name or None,
+            hint="the graph breaks a rule of ONNX: whoever wrote it is at fault",
+        ) from error
     for info in [*inferred.graph.value_info, *inferred.graph.output]:
-        value = graph.find(info.name)
-        if value is not None:
-            _refine(value, *tensor_type(info.type))
+        found = graph.find(info.name)
+        if found is not None:
+            _refine(found, *tensor_type(info.type))
     for node in graph.nodes():
         _propagate(node)
 
 
 def _typed_model(graph: Graph) -> onnx.ModelProto:
-    """Return the model with large constants replaced by inputs of their type."""
-    large: list[onnx.ValueInfoProto] = []
+    """Return the model with the values of large constants left out."""
 
     def encode(name: str, tensor: Tensor) -> onnx.TensorProto:
         if tensor.size <= _SHAPE_DATA_LIMIT:
             return tensor.to_proto(name)
-        large.append(onnx.helper.make_tensor_value_info(name, tensor.dtype, tensor.shape))
-        return onnx.TensorProto(name="")
+        return tensor.header(name)
 
     model = model_from_graph(graph, encode)
     del model.graph.value_info[:]
-    kept = [t for t in model.graph.initializer if t.name]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    declared = {i.name for i in model.graph.input}
-    model.graph.input.extend(i for i in large if i.name not in declared)
+    # onnx refuses the whole model for one domain that is not imported; runtimes do not care.
+    for domain in {n.domain for n in graph.walk()} - {"", *graph.opsets}:
+        model.opset_import.add(domain=domain, version=1)
     return model
 
 

@@ -38,11 +38,57 @@ class ExternalBytes:
             while left > 0:
                 piece = file.read(min(CHUNK, left))
                 if not piece:
-                    raise ModelError(
-                        f"external data `{self.path.name}` ended early", code="G203"
-                    )
+                    raise ModelError(f"external data `{self.path.name}` ended early", code="G203")
                 left -= len(piece)
                 yield piece
+
+
+def element_type(code: int, name: str) -> DType:
+    """Return the element type of a number in a file; raises ModelError G205 when there is none."""
+    try:
+        return DType(code)
+    except ValueError:
+        raise ModelError(
+            f"`{name}` has the element type {code}, which graphopt does not know",
+            code="G205",
+            hint="the file is damaged, or was written for a newer version of ONNX",
+        ) from None
+
+
+def check_values(proto: onnx.TensorProto) -> None:
+    """Raise ModelError G205 unless ``proto`` holds as many values as its shape declares."""
+    dtype = element_type(proto.data_type, proto.name)
+    count = math.prod(proto.dims)
+    declared = f"`{proto.name}` is declared as {dtype.name.lower()}{list(proto.dims)}"
+    hint = "the file is damaged, or whoever wrote it is at fault"
+    if dtype is DType.UNDEFINED or any(d < 0 for d in proto.dims):
+        raise ModelError(f"{declared}, which is no tensor", code="G205", hint=hint)
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    if proto.HasField("raw_data"):
+        wanted, found, unit = dtype.nbytes(count), len(proto.raw_data), "bytes"
+    else:
+        field, per_element = _FIELDS.get(dtype, ("int32_data", 1))
+        wanted, found, unit = count * per_element, len(getattr(proto, field)), "entries"
+        if dtype.bits < 8 and dtype is not DType.STRING:
+            wanted = dtype.nbytes(count)
+    if wanted != found:
+        raise ModelError(
+            f"{declared}, which takes {wanted} {unit}, and holds {found}", code="G205", hint=hint
+        )
+
+
+_FIELDS = {
+    DType.FLOAT: ("float_data", 1),
+    DType.COMPLEX64: ("float_data", 2),
+    DType.DOUBLE: ("double_data", 1),
+    DType.COMPLEX128: ("double_data", 2),
+    DType.INT64: ("int64_data", 1),
+    DType.UINT32: ("uint64_data", 1),
+    DType.UINT64: ("uint64_data", 1),
+    DType.STRING: ("string_data", 1),
+}
+"""Where values are kept that are not raw, and how many entries one takes; int32_data otherwise."""
 
 
 class Tensor:
@@ -80,7 +126,8 @@ class Tensor:
     @classmethod
     def from_proto(cls, proto: onnx.TensorProto, external: ExternalBytes | None = None) -> Tensor:
         """Wrap a protobuf tensor; ``external`` holds its bytes when they are not inside."""
-        return cls(DType(proto.data_type), tuple(proto.dims), proto=proto, external=external)
+        dtype = element_type(proto.data_type, proto.name)
+        return cls(dtype, tuple(proto.dims), proto=proto, external=external)
 
     @property
     def size(self) -> int:
@@ -120,7 +167,7 @@ class Tensor:
         """Return the tensor with its values inside; unchanged tensors keep their encoding."""
         proto = onnx.TensorProto()
         if self.external is not None:
-            proto.CopyFrom(self.header())
+            proto.CopyFrom(self.header(name))
             proto.raw_data = b"".join(self.external.chunks())
         elif self.proto is not None:
             proto.CopyFrom(self.proto)
@@ -128,16 +175,20 @@ class Tensor:
             assert self._array is not None
             proto.CopyFrom(numpy_helper.from_array(self._array))
             proto.data_type = self.dtype
-        proto.name = name
+        if proto.name != name:
+            proto.name = name
         return proto
 
-    def header(self) -> onnx.TensorProto:
+    def header(self, name: str) -> onnx.TensorProto:
         """Return name, type, shape and annotations without values or their location."""
         header = onnx.TensorProto(data_type=self.dtype, dims=self.shape)
         if self.proto is not None:
-            header.name = self.proto.name
-            header.doc_string = self.proto.doc_string
+            for key in ("name", "doc_string"):
+                if self.proto.HasField(key):
+                    setattr(header, key, getattr(self.proto, key))
             header.metadata_props.extend(self.proto.metadata_props)
+        if header.name != name:
+            header.name = name
         return header
 
     def chunks(self) -> Iterator[bytes]:

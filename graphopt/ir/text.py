@@ -12,7 +12,8 @@ from graphopt.ir.serde import graph_from_model
 from graphopt.ir.tensor import Tensor
 
 if TYPE_CHECKING:
-    from graphopt.ir.graph import Graph, Node, Value
+    from graphopt.ir.graph import Graph
+    from graphopt.ir.node import Node, Value
 
 _SHORT = 8
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The passes that ship with graphopt, one transformation per file."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -72,6 +72,10 @@ class Context(Protocol):
         self, graph: Graph, feeds: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str]
     ) -> list[np.ndarray[Any, Any]]:
         """Execute ``graph`` on ``feeds`` and return the named tensors."""
+        ...
+
+    def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` gives, computed once per compile and key; shared by candidates."""
         ...
 
     def explain(self, node: Node, reason: str) -> None:

@@ -5,13 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.hookspecs import hookimpl
-from graphopt.passes.calibrate import Calibrate
-from graphopt.passes.eliminate_dead import EliminateDead
-from graphopt.passes.eliminate_identity import EliminateIdentity
-from graphopt.passes.fold_constants import FoldConstants
-from graphopt.passes.fuse_conv_batchnorm import FuseConvBatchnorm
-from graphopt.passes.insert_qdq import InsertQdq
-from graphopt.passes.upgrade_opset import UpgradeOpset
 
 if TYPE_CHECKING:
     from graphopt.passes.base import Pass
@@ -19,11 +12,21 @@ if TYPE_CHECKING:
 
 @hookimpl
 def graphopt_register_passes() -> list[type[Pass]]:
-    """Return the built-in passes."""
+    """Return the built-in passes; imported here, so that other look-ups stay cheap."""
+    from graphopt.passes.calibrate import Calibrate
+    from graphopt.passes.eliminate_dead import EliminateDead
+    from graphopt.passes.eliminate_identity import EliminateIdentity
+    from graphopt.passes.fix_initializers import FixInitializers
+    from graphopt.passes.fold_constants import FoldConstants
+    from graphopt.passes.fuse_conv_batchnorm import FuseConvBatchnorm
+    from graphopt.passes.insert_qdq import InsertQdq
+    from graphopt.passes.upgrade_opset import UpgradeOpset
+
     return [
         Calibrate,
         EliminateDead,
         EliminateIdentity,
+        FixInitializers,
         FoldConstants,
         FuseConvBatchnorm,
         InsertQdq,

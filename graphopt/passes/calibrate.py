@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
 from graphopt.passes.base import PassResult
+from graphopt.passes.qdq.operands import absorb
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
-    from graphopt.ir import Graph
+    from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
     from graphopt.targets.base import Target
+    from graphopt.targets.fusion import FusionTable
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,37 @@ class Calibrate:
 
 
 def calibrated_tensors(graph: Graph, target: Target) -> tuple[str, ...]:
-    """Return the float32 activations that operators with an integer kernel read or write."""
+    """Return the float32 activations that operators with an integer kernel read or write.
+
+    What only a Relu or Clip reads that a Q will swallow is never quantized, so it is left out.
+    """
     table = fusion_table(target.runtime)
-    found: dict[str, None] = {}
+    found: dict[Value, None] = {}
     for node in graph.nodes():
-        if table.rule(node.op, node.domain) is None:
+        rule = table.rule(node.op, node.domain)
+        if rule is None:
             continue
-        for value in (*node.inputs, *node.outputs):
-            if value is not None and value.dtype is DType.FLOAT and not value.is_constant:
-                if value.graph is graph and value.name:
-                    found[value.name] = None
-    return tuple(found)
+        found |= dict.fromkeys(v for v in node.inputs if v is not None)
+        if rule.role == "absorbed":
+            found |= dict.fromkeys(node.outputs)
+        else:
+            _, output = absorb(node, table)
+            found[output] = None
+    swallowed = {
+        v for v in found if v.producer is not None and _is_swallowed(v.producer, v, table)
+    }
+    return tuple(v.name for v in found if v not in swallowed and _is_activation(v, graph))
+
+
+def _is_swallowed(producer: Node, value: Value, table: FusionTable) -> bool:
+    rule = table.rule(producer.op, producer.domain)
+    return rule is not None and rule.role != "absorbed" and absorb(producer, table)[1] is not value
+
+
+def _is_activation(value: Value, graph: Graph) -> bool:
+    return (
+        value.dtype is DType.FLOAT
+        and not value.is_constant
+        and value.graph is graph
+        and value.name != ""
+    )

@@ -71,7 +71,8 @@ class InsertQdq:
             return PassResult(False, ("no operator can be integer",))
         params = _parameters(placement, ranges, context)
         names = {n: n.name or n.outputs[0].name for n in graph.nodes(*_HEAVY)}
-        rewriter = Rewriter(graph, placement, params, context.target.quantization)
+        rules = context.target.quantization
+        rewriter = Rewriter(graph, placement, params, rules, context.remember)
         added = rewriter.run()
         for node in rewriter.protected:
             context.explain(node, "float between integers; protected from quantization at load")

@@ -24,6 +24,8 @@ INTEGER_KERNELS = frozenset(
      "ConvInteger", "DynamicQuantizeMatMul", "MatMulNBits"}
 )  # fmt: skip
 
+_FAMILY = {"FusedConv": "Conv", "NhwcFusedConv": "Conv", "NhwcMaxPool": "MaxPool"}
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -49,8 +51,17 @@ class Census:
 
     @property
     def fused(self) -> Counter[str]:
-        """Executed operators that only the runtime's optimiser makes."""
-        return Counter({k: n for k, n in self.kernels.items() if k.startswith("com.microsoft")})
+        """Executed operators that only the runtime's optimiser makes, by what they compute.
+
+        The same convolution may run as FusedConv or, with constant weights, in a blocked layout;
+        that is one fusion. Changes of layout are none.
+        """
+        found: Counter[str] = Counter()
+        for kernel, count in self.kernels.items():
+            domain, _, op = kernel.rpartition(".")
+            if domain.startswith("com.microsoft") and not op.startswith("Reorder"):
+                found[_FAMILY.get(op, op)] += count
+        return found
 
     @property
     def executed(self) -> int:

@@ -33,27 +33,43 @@ class IntermediateTensors:
         graph: Graph,
         names: Sequence[str],
         *,
-        dims: Mapping[str, int] | None = None,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        sized = graph.copy()
-        ir.infer_shapes(sized, dims)
-        self._direct = {v.name for v in graph.feeds}
-        inner = [n for n in names if n not in self._direct]
-        self._chunks = _split(sized, inner, chunk_bytes)
-        self._wanted = [n for n in names if n in self._direct]
+        direct = {v.name for v in graph.feeds}
+        self._inner = [n for n in names if n not in direct]
+        self._wanted = [n for n in names if n in direct]
         self._graph = graph
-        self._sessions: list[Session] | None = None
+        self._chunk_bytes = chunk_bytes
+        self._sessions: list[tuple[Session, list[str]]] | None = None
 
     def tensors(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """Yield (name, values) of every wanted tensor for one feed."""
         for name in self._wanted:
             yield name, feed[name]
         if self._sessions is None:
-            self._sessions = [open_session(_expose(self._graph, c)) for c in self._chunks]
-        for session, chunk in zip(self._sessions, self._chunks, strict=True):
+            self._sessions = self._open(feed)
+        for session, chunk in self._sessions:
             inputs = {name: feed[name] for name, _, _ in session.inputs}
             yield from zip(chunk, session.run(inputs, chunk), strict=True)
+
+    def _open(self, feed: Mapping[str, Array]) -> list[tuple[Session, list[str]]]:
+        """Divide the tensors by the sizes that they have for ``feed``."""
+        if not self._inner:
+            return []
+        sized = self._graph.copy()
+        ir.infer_shapes(sized, _dims(sized, feed))
+        chunks = _split(sized, self._inner, self._chunk_bytes)
+        return [(open_session(_expose(self._graph, c)), c) for c in chunks]
+
+
+def _dims(graph: Graph, feed: Mapping[str, Array]) -> dict[str, int]:
+    """Return the size that each symbolic input dimension has in ``feed``."""
+    return {
+        dim: size
+        for value in graph.feeds
+        for dim, size in zip(value.shape or (), feed[value.name].shape, strict=False)
+        if isinstance(dim, str)
+    }
 
 
 def _split(graph: Graph, names: Sequence[str], chunk_bytes: int) -> list[list[str]]:

@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from graphopt.passes.qdq.operands import activations, bias_add_after, obstacle
+from graphopt.passes.qdq.operands import (
+    absorb,
+    activations,
+    becomes_gemm,
+    hidden_by_activation,
+    obstacle,
+)
 
 if TYPE_CHECKING:
     from graphopt.calibration.base import RangeStatistics
@@ -42,6 +46,8 @@ class Placement:
 
     units: dict[Node, Unit] = field(default_factory=dict)
     reasons: dict[Node, str] = field(default_factory=dict)
+    held: set[Node] = field(default_factory=set)
+    """Elementwise operators that must stay float even between integers."""
 
     def by_output(self) -> dict[Value, Unit]:
         """Return the unit that produces each integer tensor."""
@@ -49,7 +55,7 @@ class Placement:
 
     def needs_integer_output(self, unit: Unit) -> bool:
         """Whether the unit must write integers: it cannot write floats, or somebody reads them."""
-        if unit.node.op not in _FLOAT_OUTPUT:
+        if unit.node.op not in _FLOAT_OUTPUT or hidden_by_activation(unit.node):
             return True
         return any(reader in self.units for reader in unit.output.consumers)
 
@@ -75,40 +81,25 @@ def place(
             continue
         reason = excluded(node) or obstacle(node, rule, graph) or _unseen(node, ranges)
         if reason is None:
-            absorbed, output = _absorb(node, table)
+            absorbed, output = absorb(node, table)
             placement.units[node] = Unit(node, rule, output, absorbed)
         elif rule.role == "heavy":
             placement.reasons[node] = reason
-    _shrink_to_islands(graph, placement)
-    for unit in list(placement.units.values()):
-        _settle_output(placement, unit, ranges)
-    _shrink_to_islands(graph, placement)
+        elif rule.role == "elementwise":
+            placement.held.add(node)
+    settled = -1
+    while settled != len(placement.units):
+        # An operator that is dropped may have been what another wrote its integers for.
+        settled = len(placement.units)
+        _shrink_to_islands(graph, placement)
+        for unit in list(placement.units.values()):
+            _settle_output(placement, unit, ranges)
     return placement
 
 
 def _unseen(node: Node, ranges: Mapping[str, RangeStatistics]) -> str | None:
     missing = next((v.name for v in activations(node) if v.name not in ranges), None)
     return f"`{missing}` has no calibrated range" if missing is not None else None
-
-
-def _absorb(node: Node, table: FusionTable) -> tuple[Node | None, Value]:
-    """Return the activation that the following Q makes redundant, and the tensor after it."""
-    output = node.outputs[0]
-    if output.is_output or len(output.uses) != 1:
-        return None, output
-    reader = output.consumers[0]
-    rule = table.rule(reader.op, reader.domain)
-    if rule is None or rule.role != "absorbed" or reader.graph is not node.graph:
-        return None, output
-    if reader.op == "Clip" and not _clips_at_zero(reader):
-        return None, output
-    return reader, reader.outputs[0]
-
-
-def _clips_at_zero(clip: Node) -> bool:
-    """Whether the lower bound is exactly zero, which the zero point can express."""
-    low = clip.inputs[1] if len(clip.inputs) > 1 else None
-    return low is not None and low.is_constant and float(np.squeeze(low.array())) == 0.0
 
 
 def _shrink_to_islands(graph: Graph, placement: Placement) -> None:
@@ -163,10 +154,8 @@ def _settle_output(
             placement.reasons[node] = f"`{unit.output.name}` has no calibrated range"
         return
     placement.units[node] = Unit(node, unit.rule, node.outputs[0])
-    if node.op == "MatMul" and bias_add_after(node) is not None:
-        rank = len(node.outputs[0].shape or ())
-        if rank < 3:
-            # The runtime merges MatMul and Add into a Gemm with float bias, which cannot fuse
-            # and dequantizes its weights at every run. For higher ranks the bias is reshaped.
-            del placement.units[node]
-            placement.reasons[node] = "with its bias it becomes a Gemm that has no integer kernel"
+    if node.op == "MatMul" and becomes_gemm(node):
+        # The runtime merges MatMul and Add into a Gemm with float bias, which cannot fuse and
+        # dequantizes its weights at every run. For higher ranks the bias is reshaped.
+        del placement.units[node]
+        placement.reasons[node] = "with its bias it becomes a Gemm that has no integer kernel"

@@ -18,16 +18,29 @@ from graphopt.passes.qdq.parameters import (
 from graphopt.types import DType, QuantParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.qdq.placement import Placement, Unit
     from graphopt.targets.base import QuantizationRules
 
     Array = np.ndarray[Any, Any]
+    Remember = Callable[[Hashable, Callable[[], Any]], Any]
 
 _REQUANTIZED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """Float operators between DQ and Q that onnxruntime quantizes on its own when it loads a model."""
+
+_MOVED_OVER = frozenset(
+    {"Dropout", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose",
+     "Pad", "Unsqueeze"}
+)  # fmt: skip
+"""Operators over which it moves a DQ forward or a Q backward, or which it drops."""
+
+_MERGED = _MOVED_OVER | {"Add", "BatchNormalization", "Clip", "Mul", "Relu"}
+"""Operators behind a float product that do not hide the Q after them."""
+
+_SHAPE_ONLY = frozenset({"Shape", "Size"})
+"""Operators that any element type will do for."""
 
 
 class Rewriter:
@@ -39,11 +52,13 @@ class Rewriter:
         placement: Placement,
         params: Mapping[Value, QuantParams],
         rules: QuantizationRules,
+        remember: Remember,
     ) -> None:
         self.graph = graph
         self.placement = placement
         self.params = params
         self.rules = rules
+        self.remember = remember
         self.protected: list[Node] = []
         self._constants: dict[tuple[str, QuantParams], tuple[Value, Value]] = {}
         self._weights: dict[tuple[Value, QuantParams], Value] = {}
@@ -78,11 +93,16 @@ class Rewriter:
             node.set_input(index, self._dequantize(name, stored, params))
         shared: Value | None = None
         for node, index in others:
-            if node.op in _REQUANTIZED and index == 0 and self._leads_to_q(node):
-                node.set_input(index, self._protect(name, stored, params, node, value))
+            if node.op in _SHAPE_ONLY:
+                node.set_input(index, stored)
+                continue
+            requantized = self._requantized(node, index)
+            if requantized:
+                node.set_input(index, self._protect(name, stored, params, requantized, value))
                 continue
             shared = shared or self._dequantize(name, stored, params)
-            node.set_input(index, shared)
+            held = node in self.placement.held and self._leads_to_q(node)
+            node.set_input(index, self._hide(shared) if held else shared)
         if returned:
             self._return(value, name, self._dequantize(name, stored, params))
 
@@ -94,26 +114,52 @@ class Rewriter:
         result.dtype, result.shape, result.source = value.dtype, value.shape, value.source
         self.graph.set_outputs(result if v is value else v for v in self.graph.outputs)
 
+    def _requantized(self, node: Node, index: int) -> list[Node]:
+        """Return the float products that a DQ at this input would let the runtime quantize.
+
+        None where the same DQ also reaches an operator that could not take one per channel.
+        """
+        found: list[Node] = []
+        stack = [(node, index)]
+        while stack:
+            reader, position = stack.pop()
+            if reader in self.placement.units or position != 0:
+                return []
+            if reader.op in _MOVED_OVER:
+                stack += reader.outputs[0].uses
+            elif reader.op not in _REQUANTIZED:
+                return []
+            elif self._leads_to_q(reader):
+                found.append(reader)
+        return found
+
     def _leads_to_q(self, node: Node) -> bool:
-        """Whether only Relu or Clip stands between the node and a Q that somebody will insert."""
+        """Whether nothing that stays float stands between the node and a Q that is inserted."""
         output = node.outputs[0]
         while output not in self.params:
             readers = output.consumers
-            if len(readers) != 1 or readers[0].op not in {"Relu", "Clip"}:
+            if len(readers) != 1 or readers[0].op not in _MERGED:
                 return False
             output = readers[0].outputs[0]
         return True
 
     def _protect(
-        self, name: str, stored: Value, params: QuantParams, node: Node, value: Value
+        self, name: str, stored: Value, params: QuantParams, nodes: list[Node], value: Value
     ) -> Value:
         """Dequantize per channel, with equal scales: same values, but left in float at load."""
         channels = value.shape[1] if value.shape is not None and len(value.shape) > 1 else None
         if not isinstance(channels, int):
             return self._dequantize(name, stored, params)
-        self.protected.append(node)
+        self.protected += nodes
         wide = QuantParams(params.scale * channels, params.zero_point * channels, params.dtype, 1)
         return self._dequantize(name, stored, wide)
+
+    def _hide(self, value: Value) -> Value:
+        """Return the same values from an operator that the runtime does not fuse with a DQ."""
+        lowest = np.array(np.finfo(np.float32).min, dtype=np.float32)
+        bound = self.graph.add_constant(f"{value.name}_lowest", Tensor.from_array(lowest))
+        name = self.graph.unique_name(f"{value.name}_hidden")
+        return self.graph.add_node("Max", [value, bound], [name], name=f"Max_{name}").outputs[0]
 
     def _dequantize(self, name: str, stored: Value, params: QuantParams) -> Value:
         scale, zero = self._scale_and_zero(name, params)
@@ -138,7 +184,11 @@ class Rewriter:
         bias = _flat_bias(node, array.shape[axis])
         per_channel = axis if self.rules.per_channel else None
         params = weight_params(array, per_channel, self.rules, bias, input_params.scale[0])
-        stored = self._stored(weight, params, lambda: quantize_weight(array, axis, params))
+        assert weight.tensor is not None
+        key = ("quantized weight", weight.tensor.digest(), axis, params)
+        stored = self._stored(
+            weight, params, lambda: self.remember(key, lambda: quantize_weight(array, axis, params))
+        )
         self._replace(node, 1, weight, self._dequantize(weight.name, stored, params))
         if bias is not None:
             self._quantize_bias(node, bias, input_params, params)

@@ -1,0 +1,129 @@
+"""Accuracy of compiled models on labelled data that they were not calibrated on.
+
+Scores are paired: the same samples through the original and the compiled model. The drop has a
+95 % interval (normal approximation of the mean of per-sample differences). The DTLN pair is scored
+together, as it is used. Models without labels are compared with the original.
+
+    python benchmarks/accuracy.py [--targets host,arm,mcu] [MODEL…]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import graphopt
+from graphopt.errors import GraphOptError, LimitError
+from graphopt.pipeline import snr_db
+from graphopt.runtime import Session, open_session
+from machine import describe
+from workloads import Array, Workload, enhance, scores, si_sdr_db, speech, workloads
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "accuracy.json"
+LIMIT = {"top1": 0.5, "next_token": 0.5, "psnr_db": 0.3}
+
+
+def outputs_of(session: Session, workload: Workload) -> list[Array]:
+    """Return the first output for every evaluation feed."""
+    return [session.run(feed)[0] for feed in workload.feeds()]
+
+
+def compiled_session(workload: Workload, target: str, data: Path) -> tuple[Session, str]:
+    """Compile and open; a target that is too small still gives a model to score."""
+    note = ""
+    try:
+        compiled = graphopt.compile(workload.path, target=target, data=data)
+    except LimitError as error:
+        assert isinstance(error.compiled, graphopt.Compiled)
+        compiled, note = error.compiled, f"{error.code}: {error.message}"
+    return compiled.session(), note
+
+
+def paired(workload: Workload, reference: list[Array], found: list[Array]) -> dict[str, object]:
+    """Return metric before and after, the drop, and its interval, in points or dB."""
+    labels = workload.labels()
+    row: dict[str, object] = {"snr_db": round(snr_db(reference, found), 2)}
+    if labels is None:
+        return row
+    unit = 1.0 if workload.metric.endswith("_db") else 100.0
+    before = scores(workload, reference, labels) * unit
+    after = scores(workload, found, labels) * unit
+    drop = before - after
+    half = 1.96 * drop.std(ddof=1) / np.sqrt(len(drop))
+    row |= {
+        "metric": workload.metric,
+        "n": len(drop),
+        "before": round(float(before.mean()), 3),
+        "after": round(float(after.mean()), 3),
+        "drop": round(float(drop.mean()), 3),
+        "interval": [round(float(drop.mean() - half), 3), round(float(drop.mean() + half), 3)],
+    }
+    row["holds"] = bool(
+        drop.mean() <= LIMIT[workload.metric] or drop.mean() - half <= 0.0
+    )
+    return row
+
+
+def main() -> None:
+    """Score every model on every target; exit 1 when one loses more than the project allows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--targets", default="host,arm,mcu")
+    arguments = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for target in arguments.targets.split(","):
+            pair: dict[str, Session] = {}
+            for workload in workloads(arguments.models):
+                data = workload.write_calibration(folder)
+                try:
+                    session, note = compiled_session(workload, target, data)
+                except GraphOptError as error:
+                    rows.append({"model": workload.name, "target": target, "error": str(error)})
+                    print(rows[-1], flush=True)
+                    continue
+                reference = outputs_of(open_session(workload.path), workload)
+                row = {"model": workload.name, "target": target}
+                row |= paired(workload, reference, outputs_of(session, workload))
+                rows.append(row | ({"note": note} if note else {}))
+                print(rows[-1], flush=True)
+                if workload.name.startswith("dtln"):
+                    pair[workload.name] = session
+            if len(pair) == 2:
+                rows.append(score_speech(pair, target))
+                print(rows[-1], flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    if not arguments.models:
+        RESULTS.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=1) + "\n")
+    sys.exit(0 if all(r.get("holds", True) and "error" not in r for r in rows) else 1)
+
+
+def score_speech(pair: dict[str, Session], target: str) -> dict[str, object]:
+    """Return SI-SDR of the DTLN pair before and after."""
+    clean, noisy = speech()
+    folder = next(workloads(["dtln_model_1"])).path.parent
+    originals = [open_session(folder / f"dtln_model_{i}.onnx") for i in (1, 2)]
+    compiled = [pair["dtln_model_1"], pair["dtln_model_2"]]
+    before, after = (
+        si_sdr_db(clean, enhance(one.run, two.run, noisy)) for one, two in (originals, compiled)
+    )
+    return {
+        "model": "dtln (both models)",
+        "target": target,
+        "metric": "si_sdr_db",
+        "before": round(before, 3),
+        "after": round(after, 3),
+        "drop": round(before - after, 3),
+        "holds": before - after <= 0.3,
+    }
+
+
+if __name__ == "__main__":
+    main()

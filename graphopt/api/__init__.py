@@ -1,0 +1,11 @@
+"""The Python API: what the command line calls, and what other programs may."""
+
+from __future__ import annotations
+
+from graphopt.api.compare import bench, diff
+from graphopt.api.compiled import Compiled
+from graphopt.api.compiler import compile_model as compile  # noqa: A004  (the product's verb)
+from graphopt.api.describe import estimate, inspect
+from graphopt.api.setup import resolve_recipe
+
+__all__ = ["Compiled", "bench", "compile", "diff", "estimate", "inspect", "resolve_recipe"]

@@ -1,0 +1,80 @@
+"""What a compile returns: the model, the report, and how to keep them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.errors import ModelError
+from graphopt.runtime import open_session
+from graphopt.types import DType
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from graphopt.ir import Graph
+    from graphopt.report import Report
+    from graphopt.runtime import Session
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model and the report on how it came about."""
+
+    graph: Graph
+    report: Report
+
+    def save(self, path: str | PathLike[str]) -> tuple[Path, ...]:
+        """Write the model, and the report beside it with the suffix ``.json``; return the files.
+
+        Each file is complete or absent; a file that the model was read from is never overwritten.
+
+        Raises:
+            ModelError: G208, a file cannot be written or is the input.
+        """
+        target = Path(path)
+        source = Path(self.report.source.path)
+        report = target.with_suffix(".json")
+        if any(p.exists() and source.exists() and p.samefile(source) for p in (target, report)):
+            raise ModelError(
+                f"`{target}` is the input, which is never overwritten",
+                code="G208",
+                hint="choose another name with --output",
+            )
+        written = ir.save(self.graph, target)
+        try:
+            ir.write_whole(report, (self.to_json() + "\n").encode())
+        except OSError as error:
+            raise ModelError(
+                f"cannot write `{report}`: {error.strerror or error}", code="G208"
+            ) from error
+        return (*written, report)
+
+    def session(self, threads: int = 1) -> Session:
+        """Open the compiled model in onnxruntime on this machine."""
+        return open_session(self.graph, threads=threads)
+
+    def to_bytes(self) -> bytes:
+        """Return the serialized model; raises ModelError G208 over 2 GiB."""
+        return ir.to_bytes(self.graph)
+
+    def to_json(self) -> str:
+        """Return the report as JSON; infinite figures become null."""
+        return json.dumps(_plain(dataclasses.asdict(self.report)), indent=2, sort_keys=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, DType):
+        return value.name.lower()
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

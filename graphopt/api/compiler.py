@@ -1,0 +1,272 @@
+"""The compile: read, plan, run the passes, check, measure, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.api.compiled import Compiled
+from graphopt.api.outcome import (
+    calibration_record,
+    check_fits,
+    check_notices,
+    figures,
+    machine,
+    operators,
+)
+from graphopt.api.setup import (
+    Samples,
+    cost_model,
+    find_target,
+    make_passes,
+    observer_of,
+    open_samples,
+    resolve_recipe,
+)
+from graphopt.api.source import facts, read_model
+from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
+from graphopt.planner import Decision, choose_placement
+from graphopt.recipe import PassEntry, write_recipe
+from graphopt.registry import Registry
+from graphopt.report import Notice, Report
+from graphopt.runtime import versions
+from graphopt.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.api.source import ModelSource
+    from graphopt.calibration.sources import Source
+    from graphopt.ir import Graph
+    from graphopt.passes.base import Pass
+    from graphopt.recipe import Recipe
+    from graphopt.report import CandidateRecord, Observe
+    from graphopt.targets.base import Target
+
+RACE_SECONDS = 0.5
+"""How long candidates are timed on the host, all together."""
+SEED = 0
+
+
+def compile_model(
+    model: ModelSource,
+    *,
+    target: str | None = None,
+    data: Source | None = None,
+    recipe: Recipe | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    strict: bool = False,
+    measure: bool | None = None,
+    registry: Registry | None = None,
+    observe: Observe | None = None,
+    explain: Sequence[str] = (),
+    dump_after: str | None = None,
+    dump_dir: Path | None = None,
+) -> Compiled:
+    """Compile a model for a target; nothing is written, and the input is not touched.
+
+    Args:
+        model: a file, its bytes, or a graph.
+        target: name, alias or TOML file; the recipe's own ("host") when None.
+        data: unlabelled samples: a file or folder, arrays by input name, or an iterable of feeds.
+        recipe: preset name, file, or a recipe.
+        overrides: "pass.option=value", strongest of all.
+        strict: fail at the first pass that would be rolled back.
+        measure: time candidates on this machine; by default when the target is the host.
+        registry: passes, targets and so on; built-ins and installed plugins when None.
+        observe: is told about progress.
+        explain: nodes whose reasons must be in the report; an unknown one is an error.
+        dump_after: name of a pass after which the graph is written as text.
+        dump_dir: the folder for that text.
+
+    Raises:
+        GraphOptError: with code, place and hint; LimitError G503 carries the compiled model when
+            the target cannot hold it.
+    """
+    started = time.perf_counter()
+    registry = registry or Registry()
+    graph, name = read_model(model)
+    resolved = resolve_recipe(
+        model=model if isinstance(model, str | Path) else None,
+        target=target,
+        data=data,
+        recipe=recipe,
+        overrides=overrides,
+        registry=registry,
+    )
+    job = _Job(
+        name=name,
+        original=graph,
+        recipe=resolved.recipe,
+        target=find_target(resolved.recipe.target, registry),
+        registry=registry,
+        samples=open_samples(data, resolved.recipe.calibration, graph, registry),
+        strict=strict,
+        observe=observe,
+        dump=(dump_after, Path(dump_dir or ".")) if dump_after else None,
+    )
+    job.measure = job.target.is_host if measure is None else measure and job.target.is_host
+    compiled = job.run(started)
+    check_explained(compiled.report, explain, graph)
+    check_fits(compiled, job.target)
+    return compiled
+
+
+def check_explained(report: Report, names: Sequence[str], graph: Graph) -> None:
+    """Raise ModelError G205 when a node that should be explained does not exist."""
+    known = {n.name for n in graph.walk()} | {v.name for n in graph.walk() for v in n.outputs}
+    known |= {e.node for e in report.explanations}
+    for name in names:
+        if name not in known:
+            graph.value(name)
+
+
+@dataclass
+class _Job:
+    """The state of one compile."""
+
+    name: str
+    original: Graph
+    recipe: Recipe
+    target: Target
+    registry: Registry
+    samples: Samples | None
+    strict: bool
+    observe: Observe | None
+    dump: tuple[str, Path] | None
+    measure: bool = False
+    notices: list[Notice] = field(default_factory=list)
+    candidates: tuple[CandidateRecord, ...] = ()
+
+    def run(self, started: float) -> Compiled:
+        """Run the recipe's passes and put the report together."""
+        context = PipelineContext(
+            target=self.target,
+            cost=cost_model(self.registry),
+            dataset=self.samples.calibration if self.samples else None,
+            observer=observer_of(self.recipe.calibration, self.registry),
+            seed=SEED,
+            version=VERSION,
+            observe=self.observe,
+        )
+        verifier = self._verifier()
+        runner = Runner(
+            context,
+            verifier,
+            self.recipe.limits,
+            strict=self.strict,
+            provider_of=lambda name: self.registry.provider_of("passes", name),
+            after_pass=self._dump if self.dump else None,
+        )
+        graph = self.original.copy()
+        for step in make_passes(self.recipe, self.registry):
+            runner.run_one(graph, self._decided(step, graph, context, verifier))
+        graph, measured = self._never_slower(graph, verifier)
+        self.notices += [*runner.notices, *check_notices(verifier, self.samples, self.target)]
+        self._stamp(graph)
+        report = Report(
+            graphopt=VERSION,
+            versions=versions(),
+            machine=machine(),
+            target=self.target.name,
+            source=facts(self.original, self.name),
+            result=facts(graph, ""),
+            recipe=write_recipe(self._written_recipe()),
+            passes=tuple(runner.records),
+            operators=operators(graph, self.target, context),
+            figures=figures(self.original, graph, context, measured),
+            candidates=self.candidates,
+            explanations=tuple(context.explanations.values()),
+            notices=tuple(self.notices),
+            calibration=calibration_record(self.samples, self.recipe, context.observer),
+            seconds=time.perf_counter() - started,
+        )
+        return Compiled(graph, report)
+
+    def _verifier(self) -> Verifier:
+        real = []
+        if self.samples is not None:
+            calibration = self.samples.calibration
+            real = [feed for _, feed in zip(range(2), calibration, strict=False)]
+        held_out = list(self.samples.held_out) if self.samples is not None else []
+        return Verifier(self.original, self.target, probe_feeds(self.original, real, SEED), held_out)
+
+    def _decided(
+        self, step: Pass, graph: Graph, context: PipelineContext, verifier: Verifier
+    ) -> Pass:
+        """Settle what the recipe leaves open, and write the decision into the recipe."""
+        if not isinstance(step, InsertQdq) or step.placement != "auto":
+            return step
+        decision = self._choose(step, graph, context, verifier)
+        self.candidates = decision.candidates
+        settled = dataclasses.replace(step, placement=decision.placement)
+        entries = tuple(
+            PassEntry(e.use, {**e.options, "placement": decision.placement})
+            if e.use == step.name
+            else e
+            for e in self.recipe.passes
+        )
+        self.recipe = dataclasses.replace(self.recipe, passes=entries)
+        return settled
+
+    def _choose(
+        self, step: InsertQdq, graph: Graph, context: PipelineContext, verifier: Verifier
+    ) -> Decision:
+        if self.observe is not None:
+            self.observe.pass_started("(placement)")
+        return choose_placement(
+            graph,
+            step,
+            context,
+            verifier,
+            self.recipe.limits,
+            measure=self.measure,
+            seconds=RACE_SECONDS,
+        )
+
+    def _never_slower(self, graph: Graph, verifier: Verifier) -> tuple[Graph, Any]:
+        """On the host, time the result against the original; keep the original if it lost."""
+        if not self.measure:
+            return graph, None
+        from graphopt.api.timing import time_against
+
+        feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
+        if not verifier.has_probes:
+            return graph, None
+        timed = time_against(self.original, graph, feeds)
+        if not timed.is_slower:
+            return graph, timed
+        self.notices.append(
+            Notice(
+                "W501",
+                f"the compiled model ran at {timed.ratio:.2f} times the speed of the original; "
+                "the original was kept",
+                "run again on an idle machine, or compile for a named target",
+            )
+        )
+        return self.original.copy(), None
+
+    def _written_recipe(self) -> Recipe:
+        """Return the recipe that repeats this compile."""
+        calibration = self.recipe.calibration
+        if self.samples is not None and calibration.data is None:
+            origin = self.samples.calibration.origin
+            if Path(origin).exists():
+                calibration = dataclasses.replace(calibration, data=origin)
+        return dataclasses.replace(self.recipe, calibration=calibration)
+
+    def _stamp(self, graph: Graph) -> None:
+        graph.metadata["graphopt.version"] = VERSION
+        graph.metadata["graphopt.target"] = self.target.name
+
+    def _dump(self, name: str, graph: Graph) -> None:
+        assert self.dump is not None
+        after, folder = self.dump
+        if name == after:
+            folder.mkdir(parents=True, exist_ok=True)
+            ir.write_whole(folder / f"{after}.txt", ir.to_text(graph).encode())

@@ -1,0 +1,191 @@
+"""The parts of a report that are found out after the passes have run."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.errors import LimitError
+from graphopt.report import CalibrationRecord, FigureRecord, Notice, OperatorRecord
+from graphopt.runtime import census
+from graphopt.targets import host_target
+
+if TYPE_CHECKING:
+    from graphopt.api.compiled import Compiled
+    from graphopt.api.setup import Samples
+    from graphopt.api.timing import Timed
+    from graphopt.calibration.base import Observer
+    from graphopt.ir import Graph
+    from graphopt.pipeline import PipelineContext, Verifier
+    from graphopt.recipe import Recipe
+    from graphopt.targets.base import Target
+
+
+def machine() -> dict[str, Any]:
+    """Return the machine that the compile ran on."""
+    host = host_target()
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        "isa": list(host.isa),
+    }
+
+
+def operators(graph: Graph, target: Target, context: PipelineContext) -> tuple[OperatorRecord, ...]:
+    """Return how the runtime executes every heavy operator, from the graph that it really runs."""
+    if ir.tensor_bytes(graph) > (512 << 20):
+        return ()
+    reasons = {node: e.reason for (by, node), e in context.explanations.items() if by == "insert-qdq"}
+    fallback = "no calibration data was given" if not context.has_data else "the model runs in float"
+    records = []
+    for found in census(graph, target).heavy:
+        reason = None if found.integer else reasons.get(found.node, fallback)
+        execution = "integer" if found.integer else "float"
+        records.append(OperatorRecord(found.node, found.op, execution, found.kernel, reason))
+    return tuple(records)
+
+
+def figures(
+    before: Graph, after: Graph, context: PipelineContext, timed: Timed | None
+) -> tuple[FigureRecord, ...]:
+    """Return size, latency, memory and energy before and after."""
+    old = context.cost.estimate(before, context.target)
+    new = context.cost.estimate(after, context.target)
+    found = [
+        FigureRecord("size", "bytes", old.size_bytes, new.size_bytes, "measured", "serialized model")
+    ]
+    if timed is not None:
+        basis = (
+            f"host, {timed.threads} thread, {timed.rounds} interleaved rounds, medians; "
+            f"{timed.ratio:.2f}x the original's speed ({timed.ratio_of_minima:.2f}x by minima)"
+        )
+        found.append(
+            FigureRecord(
+                "latency",
+                "ms",
+                timed.before_ms,
+                timed.after_ms,
+                "measured",
+                basis,
+                timed.before_ms / timed.high,
+                timed.before_ms / timed.low,
+            )
+        )
+    else:
+        latency = new.latency_ms
+        found.append(
+            FigureRecord(
+                "latency",
+                "ms",
+                old.latency_ms.value,
+                latency.value,
+                latency.source,
+                latency.basis,
+                latency.low,
+                latency.high,
+            )
+        )
+    found.append(
+        FigureRecord(
+            "activation memory",
+            "bytes",
+            old.peak_activation_bytes,
+            new.peak_activation_bytes,
+            "estimated",
+            f"liveness; peak at {new.peak_at}",
+        )
+    )
+    if old.energy_mj is not None and new.energy_mj is not None:
+        energy = new.energy_mj
+        found.append(
+            FigureRecord(
+                "energy",
+                "mJ",
+                old.energy_mj.value,
+                energy.value,
+                energy.source,
+                energy.basis,
+                energy.low,
+                energy.high,
+            )
+        )
+    return tuple(found)
+
+
+def calibration_record(
+    samples: Samples | None, recipe: Recipe, observer: Observer
+) -> CalibrationRecord | None:
+    """Return what the ranges rest on."""
+    if samples is None:
+        return None
+    spec = recipe.calibration.preprocessing
+    return CalibrationRecord(
+        origin=samples.calibration.origin,
+        samples=len(samples.calibration),
+        held_out=len(samples.held_out),
+        digest=samples.calibration.digest,
+        observer=repr(observer),
+        preprocessing=dataclasses.asdict(spec) if spec is not None else None,
+    )
+
+
+def check_notices(verifier: Verifier, samples: Samples | None, target: Target) -> list[Notice]:
+    """Return what the user should know about how the result was checked."""
+    notices = []
+    if not verifier.has_probes:
+        notices.append(
+            Notice(
+                "W303",
+                f"outputs could not be compared: the model rejects {verifier.probes.origin}: "
+                f"{verifier.unusable}",
+                "give a few real samples with --data",
+            )
+        )
+    if samples is None:
+        notices.append(
+            Notice(
+                "W211",
+                "without data the model was only optimised losslessly",
+                "--data FILE makes integer execution possible: about a quarter of the size",
+            )
+        )
+    if not target.provider:
+        notices.append(
+            Notice(
+                "W502",
+                f"onnxruntime does not run on {target.name}; outputs were checked on this machine",
+            )
+        )
+    return notices
+
+
+def check_fits(compiled: Compiled, target: Target) -> None:
+    """Raise LimitError G503, which carries the model, when the target cannot hold it."""
+    size = next(f for f in compiled.report.figures if f.name == "size").after
+    memory = next(f for f in compiled.report.figures if f.name == "activation memory")
+    limits = target.memory
+    faults = []
+    if limits.storage_limit_bytes is not None and size > limits.storage_limit_bytes:
+        faults.append(f"{_kib(size)} of storage where it has {_kib(limits.storage_limit_bytes)}")
+    if limits.ram_limit_bytes is not None and memory.after > limits.ram_limit_bytes:
+        faults.append(
+            f"{_kib(memory.after)} of activation memory where it has "
+            f"{_kib(limits.ram_limit_bytes)} ({memory.basis})"
+        )
+    if not faults:
+        return
+    error = LimitError(
+        f"{target.name} cannot hold the model: it needs {' and '.join(faults)}",
+        code="G503",
+        hint="give --data for integer weights, a smaller input, or another target; "
+        "--keep writes the model all the same",
+    )
+    error.compiled = compiled
+    raise error
+
+
+def _kib(count: float) -> str:
+    return f"{count / 1024:.0f} KiB"

@@ -1,0 +1,116 @@
+"""From what the user asks for to the objects that do it: recipe, target, passes, data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt.api.source import input_specs
+from graphopt.calibration.dataset import split, take
+from graphopt.calibration.sources import open_dataset
+from graphopt.errors import TargetError
+from graphopt.recipe import (
+    ResolvedRecipe,
+    check_requirements,
+    instantiate,
+    layered,
+    make_observer,
+    validate,
+)
+from graphopt.registry import Registry
+from graphopt.targets import read_target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.calibration.base import Dataset, Observer
+    from graphopt.calibration.sources import Source
+    from graphopt.cost.base import CostModel
+    from graphopt.ir import Graph
+    from graphopt.passes.base import Pass
+    from graphopt.recipe import Calibration, Recipe
+    from graphopt.targets.base import Target
+
+
+def resolve_recipe(
+    *,
+    model: object = None,
+    target: str | None = None,
+    data: object = None,
+    recipe: Recipe | Path | str | None = None,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+) -> ResolvedRecipe:
+    """Return the recipe that preset, project file, ``recipe``, arguments and overrides give.
+
+    Raises:
+        RecipeError: G101 to G108, with file and line where there is one.
+    """
+    registry = registry or Registry()
+    arguments: dict[str, Any] = {}
+    if target is not None:
+        arguments["target"] = target
+    if isinstance(data, str | Path):
+        arguments["calibration.data"] = str(data)
+    path = Path(model) if isinstance(model, str | Path) else None
+    resolved = layered(model=path, recipe=recipe, arguments=arguments, overrides=overrides)
+    check_requirements(resolved.recipe)
+    qualified = {e.use: registry.pass_class(e.use) for e in resolved.recipe.passes if ":" in e.use}
+    validate(resolved, registry.passes() | qualified, registry.observers())
+    return resolved
+
+
+def find_target(name: str, registry: Registry) -> Target:
+    """Return a target by name, alias, or path of a TOML file."""
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise TargetError(f"there is no target file `{name}`", code="G501")
+        return read_target(Path(name))
+    return registry.target(name)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The user's data, divided: what ranges are measured on, and what the result is checked on."""
+
+    calibration: Dataset
+    held_out: Dataset
+
+
+def open_samples(
+    data: Source | None, calibration: Calibration, graph: Graph, registry: Registry
+) -> Samples | None:
+    """Open the data that the call or the recipe names; None without any.
+
+    Raises:
+        DataError: G211 to G214.
+    """
+    source = data if data is not None else calibration.data
+    if source is None:
+        return None
+    dataset = open_dataset(
+        source,
+        input_specs(graph),
+        readers=[reader() for reader in registry.readers().values()],
+        preprocessing=calibration.preprocessing,
+    )
+    # A handful of samples is better spent on ranges than on checking.
+    held_out = min(calibration.held_out, len(dataset) // 4)
+    rest, kept = split(dataset, held_out)
+    return Samples(take(rest, calibration.samples), kept)
+
+
+def make_passes(recipe: Recipe, registry: Registry) -> list[Pass]:
+    """Build the passes of a recipe, in order."""
+    return [instantiate(entry, registry.pass_class(entry.use)) for entry in recipe.passes]
+
+
+def observer_of(calibration: Calibration, registry: Registry) -> Observer:
+    """Build the observer of a calibration."""
+    return make_observer(calibration, registry.observer_class(calibration.observer))
+
+
+def cost_model(registry: Registry) -> CostModel:
+    """Return the cost model: the only one there is, or the first by name that a plugin adds."""
+    return registry.cost_model_class("roofline")()

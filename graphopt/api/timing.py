@@ -1,0 +1,75 @@
+"""Timing a compiled model against its original."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphopt.runtime import open_session, race
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from graphopt.ir import Graph
+
+    Feed = Mapping[str, np.ndarray[Any, Any]]
+
+NEVER_SLOWER = 0.97
+"""Ratio to the original below which a result is slower; closer is noise on a shared machine."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One interleaved race of two models, batch as fed.
+
+    ``ratio`` is before / after: the median of the rounds; ``low`` and ``high`` enclose nine tenths
+    of them, ``ratio_of_minima`` is what the least disturbed rounds say.
+    """
+
+    before_ms: float
+    after_ms: float
+    ratio: float
+    low: float
+    high: float
+    ratio_of_minima: float
+    rounds: int
+    threads: int
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether both the median and the minima say that the result is slower."""
+        return max(self.ratio, self.ratio_of_minima) < NEVER_SLOWER
+
+
+def time_against(
+    before: Graph | Path,
+    after: Graph | Path,
+    feeds: Sequence[Feed],
+    *,
+    seconds: float = 0.3,
+    threads: int = 1,
+) -> Timed:
+    """Race two models on the same feeds, warm and interleaved."""
+    sessions = {
+        "before": open_session(before, threads=threads),
+        "after": open_session(after, threads=threads),
+    }
+    result = race(sessions, feeds, seconds=seconds, min_rounds=9)
+    ratios = sorted(
+        b / a for b, a in zip(result.samples["before"], result.samples["after"], strict=True)
+    )
+    edge = len(ratios) // 20
+    return Timed(
+        before_ms=result.timings["before"].median_ms,
+        after_ms=result.timings["after"].median_ms,
+        ratio=statistics.median(ratios),
+        low=ratios[edge],
+        high=ratios[-1 - edge],
+        ratio_of_minima=result.speedup_of_minima("after", "before"),
+        rounds=len(ratios),
+        threads=threads,
+    )

@@ -1,0 +1,1 @@
+"""Calibration: datasets, observers, and one streaming run from the first to the second."""

@@ -1,0 +1,1 @@
+"""The command line: it parses, calls ``graphopt.api``, and prints what comes back."""

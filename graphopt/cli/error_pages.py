@@ -1,0 +1,182 @@
+"""The page of each error code: how it comes about, and what to do."""
+
+from __future__ import annotations
+
+PAGES: dict[str, tuple[str, str]] = {
+    "G000": (
+        "Something failed that has no code of its own; an internal error has this code as well.",
+        "Read the message. For an internal error, run the same command with `--debug` and report "
+        "what it prints.",
+    ),
+    "G101": (
+        "The file is not TOML, or not UTF-8. The place is where the parser gave up, which may be "
+        "a line after the fault: an unclosed quote or bracket is the usual one.",
+        "Mend the line. `graphopt recipe show PRESET` prints a recipe to compare with.",
+    ),
+    "G102": (
+        "A recipe may hold only keys that graphopt knows, so that a misspelt one is never ignored.",
+        "Mend or remove the key. The hint names the closest one that exists.",
+    ),
+    "G103": (
+        "A value has another type than its key takes, or lies outside the range of the key.",
+        "The message says what is expected. `graphopt passes NAME` lists the options of a pass.",
+    ),
+    "G104": (
+        "The options of a pass are exactly those that `graphopt passes NAME` lists.",
+        "Mend or remove the option, in the recipe or after `--set`.",
+    ),
+    "G105": (
+        "No pass of that name is built in or provided by a plugin that could be loaded.",
+        "`graphopt passes` lists the passes, `graphopt plugins` the plugins and their faults.",
+    ),
+    "G106": (
+        "No preset of that name ships with graphopt, and no file has that path.",
+        "Name one of the presets in the hint, or give the path of a recipe file.",
+    ),
+    "G107": (
+        "The recipe states under `requires` a plugin, or a version of it, that is not there.",
+        "Install it with pip, or take it out of `requires` if no pass of it is used.",
+    ),
+    "G108": (
+        "An argument or option on the command line, or the value of a GRAPHOPT_ variable, is not "
+        "what the command takes.",
+        "`graphopt COMMAND --help` lists what there is.",
+    ),
+    "G109": (
+        "The recipe file does not exist, is a folder, or may not be read.",
+        "Check the path and the permissions. A preset is named without `.toml`.",
+    ),
+    "G201": (
+        "The file does not exist, is a folder, may not be read, or ends too early.",
+        "Check the path, the permissions, and whether the download was complete.",
+    ),
+    "G202": (
+        "The content does not parse as an ONNX model. A pointer file of Git LFS, a web page saved "
+        "in place of the file, and a model of another framework all look like this.",
+        "Look at the first bytes of the file, and fetch or export it again.",
+    ),
+    "G203": (
+        "The model keeps weights in another file, which is missing or holds fewer bytes than the "
+        "model says.",
+        "Put the data file beside the model under the name in the message.",
+    ),
+    "G204": (
+        "The model names a data file by an absolute path, or by one that leaves the model's "
+        "folder. graphopt does not follow it: a model from elsewhere could read any file.",
+        "Move the data beside the model and save the model with a relative path.",
+    ),
+    "G205": (
+        "The graph breaks a rule of ONNX: a name is defined twice, a tensor is used that nothing "
+        "produces, nodes form a cycle, or types do not agree.",
+        "The message names the node or tensor. Export the model again, or mend it.",
+    ),
+    "G206": (
+        "The model uses a newer operator set than the installed onnxruntime runs.",
+        "Update onnxruntime, or export the model with the opset in the message.",
+    ),
+    "G207": (
+        "The runtime has no kernel for an operator: a custom one without its library, or a type "
+        "that the operator is not implemented for.",
+        "Export without the operator, or compile with `--no-measure` for a runtime that has it.",
+    ),
+    "G208": (
+        "The output cannot be written: its folder does not exist or may not be written, the disk "
+        "is full, or it is the input itself. What was there before is unchanged.",
+        "Name another file with `--output`.",
+    ),
+    "G209": (
+        "Subgraphs are nested deeper, or a tensor claims to be larger, than any real model needs. "
+        "Such a file is broken or made to do harm.",
+        "Export the model again from a source that you trust.",
+    ),
+    "G211": (
+        "The data does not exist, or is of no kind that a reader understands: .npz, .npy, a folder "
+        "of these, or a folder of images with preprocessing in the recipe.",
+        "Check the path. Plugins may add readers for other kinds.",
+    ),
+    "G212": (
+        "An array has another name, shape or element type than the model's input.",
+        "Name the arrays of an .npz as the inputs are named: `graphopt inspect MODEL` lists them. "
+        "An array of the input's rank is split along axis 0 into samples.",
+    ),
+    "G213": (
+        "The file or folder was read, and there is not one sample in it.",
+        "Check the path.",
+    ),
+    "G214": (
+        "A sample holds NaN or infinity, from which no range can be measured.",
+        "Take the sample out. The message names the file, the input and the sample.",
+    ),
+    "G215": (
+        "The runtime opened the model and failed to run it.",
+        "The message holds the runtime's own words. Try `graphopt bench MODEL` on the original.",
+    ),
+    "G301": (
+        "A pass raised an error. Its changes were undone, and the compile went on without it; "
+        "with `--strict` it stopped.",
+        "For a pass of a plugin, report it to the plugin. `--set` may avoid the case.",
+    ),
+    "G302": (
+        "After the pass the graph broke a rule of ONNX. Its changes were undone.",
+        "Report it with the model, to the plugin if the pass is of one. The compile goes on "
+        "without the pass unless `--strict` is given.",
+    ),
+    "G303": (
+        "A pass that promises the same function changed the outputs on probe inputs by more than "
+        "the limit. Its changes were undone.",
+        "`--max-error` raises the limit, if the difference is rounding in a long chain.",
+    ),
+    "G304": (
+        "After the pass the runtime fuses fewer operators than before, so that the model would be "
+        "slower. Its changes were undone.",
+        "Nothing has to be done. `-v` shows the checks of every pass.",
+    ),
+    "G305": (
+        "A pass said that it changed the graph and did not, or the reverse.",
+        "The pass is at fault: report it, to the plugin if the pass is of one.",
+    ),
+    "G306": (
+        "The outputs moved further from the original than the recipe allows. The changes of the "
+        "pass were undone.",
+        "Give more or better calibration data, exclude the operators that `--explain` blames, or "
+        "lower `--min-snr`.",
+    ),
+    "G401": (
+        "Importing a plugin raised an error, most often because something that it needs is not "
+        "installed. It is ignored; everything else works.",
+        "Install what is missing, or remove the plugin. `graphopt plugins` shows its fault.",
+    ),
+    "G402": (
+        "Two plugins provide a thing of the same name. The built-in one wins, then the plugin "
+        "whose name sorts first.",
+        "Write `plugin:name` in the recipe to choose one, or remove one of them.",
+    ),
+    "G403": (
+        "A plugin implements a hook that this graphopt does not have, or with other arguments.",
+        "Update the plugin or graphopt, whichever is the older one.",
+    ),
+    "G404": (
+        "A hook of a plugin returned something of the wrong kind, such as an object in place of "
+        "a class, or a pass whose class is not a frozen dataclass.",
+        "Report it to the plugin. Everything else of the plugin works.",
+    ),
+    "G501": (
+        "No target has that name or alias, and no file has that path.",
+        "`graphopt targets` lists the targets.",
+    ),
+    "G502": (
+        "The file of the target lacks a field, has one too many, or one of the wrong type.",
+        "The message names the field. `graphopt targets NAME --format json` shows a good one.",
+    ),
+    "G503": (
+        "The weights or the activations need more memory than the target has.",
+        "Choose a smaller model or a larger target. `graphopt estimate MODEL --target NAME` shows "
+        "where the peak is.",
+    ),
+    "G601": (
+        "A limit that was stated on the command line or in the recipe was not met. Nothing was "
+        "written, and the exit code is 1.",
+        "Loosen the limit, or write the model all the same with `--keep`.",
+    ),
+}
+"""By code: the cause, and the remedy."""

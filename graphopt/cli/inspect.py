@@ -1,0 +1,33 @@
+"""`graphopt inspect`: what a model is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from graphopt.cli.group import Command
+from graphopt.cli.options import model_argument, pass_settings
+from graphopt.cli.render import Terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from graphopt.cli.settings import Settings
+
+
+@click.command("inspect", cls=Command, short_help="Show what a model is made of.")
+@model_argument()
+@pass_settings
+def command(settings: Settings, model: Path) -> None:
+    """Show the inputs, outputs, operators and weights of MODEL."""
+    from graphopt import api
+
+    summary, terminal = api.inspect(model), Terminal(settings)
+    if settings.json:
+        terminal.data(summary)
+    else:
+        from graphopt.cli.render_results import model_summary
+
+        terminal.result(model_summary(summary))
+    terminal.notices(summary.notices)

@@ -1,0 +1,82 @@
+"""Sizes of tensors: symbols bound to numbers, unknown ones counted as small."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING
+
+from graphopt.ir import infer_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from graphopt.ir import Graph, Value
+
+DEFAULT_DIM = 64
+"""What a symbolic dimension counts as when nobody says: a short sequence, a small image."""
+
+_BATCH_NAMES = frozenset({"n", "b", "batch", "batch_size", "batchsize", "bs"})
+_UNKNOWN_BITS = 32
+
+
+def dims(value: Value | None) -> tuple[int, ...]:
+    """Return a tensor's sizes; a dimension that is not a number counts as 1."""
+    if value is None or value.shape is None:
+        return ()
+    return tuple(d if isinstance(d, int) else 1 for d in value.shape)
+
+
+def elements(value: Value | None) -> int:
+    """Return the number of elements; 1 when not even the rank is known, 0 for no value."""
+    return 0 if value is None else math.prod(dims(value))
+
+
+def nbytes(value: Value | None) -> int:
+    """Return the bytes of a tensor in memory; an unknown element type counts as float32."""
+    if value is None:
+        return 0
+    bits = value.dtype.bits if value.dtype else _UNKNOWN_BITS
+    return (elements(value) * bits + 7) // 8
+
+
+def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]]:
+    """Return a copy of ``graph`` with every size that can be known, and how symbols were bound.
+
+    A symbol of ``given`` takes its value from there. Otherwise a batch (a symbol of that name, or
+    the leading dimension of an input of rank 2 and more) is 1, and anything else ``DEFAULT_DIM``.
+    """
+    copy = graph.copy()
+    bound: dict[str, int] = {}
+    for value in copy.inputs:
+        for axis, dim in enumerate(value.shape or ()):
+            if isinstance(dim, str):
+                size = given.get(dim, _guess(dim, axis, len(value.shape or ())))
+                bound[dim] = min(bound.get(dim, size), size)
+        value.shape = _number_anonymous(value)
+    # Whatever stops the inference: what is not known is costed by what is declared.
+    with contextlib.suppress(Exception):
+        infer_shapes(copy, bound)
+    return copy, bound
+
+
+def unknown_count(graph: Graph) -> int:
+    """Return how many tensors of the top level have no known shape."""
+    return sum(
+        1
+        for node in graph.nodes()
+        for value in node.outputs
+        if value.name and (value.shape is None or not all(isinstance(d, int) for d in value.shape))
+    )
+
+
+def _guess(symbol: str, axis: int, rank: int) -> int:
+    batch = symbol.lower() in _BATCH_NAMES or (axis == 0 and rank > 1)
+    return 1 if batch else DEFAULT_DIM
+
+
+def _number_anonymous(value: Value) -> tuple[int | str | None, ...] | None:
+    if value.shape is None:
+        return None
+    rank = len(value.shape)
+    return tuple(_guess("", i, rank) if d is None else d for i, d in enumerate(value.shape))

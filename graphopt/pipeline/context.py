@@ -1,0 +1,113 @@
+"""What passes are given: statistics, execution, cost, and a place to say why."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.calibration.cache import StatisticsCache, cache_folder
+from graphopt.calibration.collect import Collected, collect
+from graphopt.report import Explanation
+from graphopt.runtime import IntermediateTensors, node_name, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+
+    from graphopt.calibration.base import Dataset, Observer, RangeStatistics
+    from graphopt.cost.base import CostModel
+    from graphopt.ir import Graph, Node
+    from graphopt.report import Observe
+    from graphopt.targets.base import Target
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class PipelineContext:
+    """The context of one compile; shared by all its passes.
+
+    Args:
+        target: what is compiled for.
+        cost: the cost model.
+        dataset: calibration samples; None without data.
+        observer: chooses ranges.
+        seed: of every random choice.
+        version: of graphopt; cached statistics of another version are not used.
+        observe: is told about progress.
+    """
+
+    target: Target
+    cost: CostModel
+    dataset: Dataset | None
+    observer: Observer
+    seed: int = 0
+    version: str = ""
+    observe: Observe | None = None
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("graphopt"))
+    explanations: dict[tuple[str, str], Explanation] = field(default_factory=dict)
+    running: str = ""
+    """Name of the pass that is running; explanations are recorded under it."""
+    _collected: dict[str, Collected] = field(default_factory=dict)
+    _remembered: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the user gave calibration data."""
+        return self.dataset is not None
+
+    def ranges(self, graph: Graph, names: Sequence[str]) -> Mapping[str, RangeStatistics]:
+        """Return the range of each named tensor; runs the data once per graph, cached on disk."""
+        if self.dataset is None:
+            return {}
+        model_hash = ir.structural_hash(graph)
+        found = self._collected.get(model_hash)
+        known = {*found.ranges, *found.skipped} if found is not None else set()
+        if found is None or not known.issuperset(names):
+            found = self._collect(graph, model_hash, names)
+            self._collected[model_hash] = found
+        return found.ranges
+
+    def _collect(self, graph: Graph, model_hash: str, names: Sequence[str]) -> Collected:
+        assert self.dataset is not None
+        cache = StatisticsCache(cache_folder(), self.version)
+        key = cache.key(model_hash, self.dataset.digest, self.observer, names)
+        cached = cache.load(key)
+        if cached is not None:
+            return cached
+        source = IntermediateTensors(graph, names)
+
+        def progress(done: int, total: int) -> None:
+            if self.observe is not None:
+                self.observe.progress("calibrating", done, total)
+
+        collected = collect(source, self.dataset, self.observer, names, progress=progress)
+        cache.store(key, collected)
+        return collected
+
+    def run(
+        self, graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]
+    ) -> list[Array]:
+        """Execute ``graph`` as written, without the runtime's own rewriting."""
+        return open_session(graph, optimize=False).run(feeds, outputs)
+
+    def remember(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` gave the first time it was asked for under ``key``."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return self._remembered[key]
+
+    def explain(self, node: Node, reason: str) -> None:
+        """Record why something did, or did not, happen to a node; the last word counts."""
+        name = node_name(node)
+        self.explanations[self.running, name] = Explanation(name, self.running, reason)
+
+    def progress(self, steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+        """Yield ``steps``, telling the observer how far it is."""
+        for done, step in enumerate(steps, start=1):
+            yield step
+            if self.observe is not None:
+                self.observe.progress(label, done, total)

@@ -1,0 +1,118 @@
+"""What a recipe says, as frozen dataclasses: the schema of which TOML is only the spelling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from graphopt.calibration.preprocessing import Preprocessing  # noqa: TC001 - cattrs reads it
+from graphopt.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def kebab(name: str) -> str:
+    """Return the spelling that TOML and the command line use for a Python name."""
+    return name.replace("_", "-")
+
+
+def snake(name: str) -> str:
+    """Return the Python name of a TOML or command-line spelling."""
+    return name.replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The data that ranges are measured on, and how.
+
+    Args:
+        data: an .npz or .npy file, a folder of them, or a folder of images; in a recipe file a
+            relative path starts at the folder of that file, on the command line at the current one.
+            Absent, nothing is calibrated.
+        samples: how many samples the ranges are measured on, at most; at least 1.
+        held_out: how many further samples are kept aside to check the result on; 0 or more.
+        observer: how the range of a tensor is chosen from its values; "percentile" clips outliers, "min-max" takes the extremes.
+        observer_options: options of the observer, such as ``percentile``.
+        preprocessing: how image files become inputs; needed for folders of images only.
+    """
+
+    data: str | None = None
+    samples: int = field(default=128, metadata={"minimum": 1})
+    held_out: int = field(default=16, metadata={"minimum": 0})
+    observer: str = "percentile"
+    observer_options: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "observer_options", _frozen_options(self.observer_options))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a pass may cost in accuracy before it is rolled back.
+
+    Args:
+        min_snr_db: lowest signal-to-noise ratio of the outputs after an approximate pass, in dB:
+            10 log10(sum reference^2 / sum difference^2), on the held-out samples.
+        max_relative_error: highest error of an exact pass on the probe inputs:
+            max|difference| / max|reference|, without unit, 0 or more.
+    """
+
+    min_snr_db: float = 10.0
+    max_relative_error: float = field(default=1e-4, metadata={"minimum": 0})
+
+
+@dataclass(frozen=True)
+class PassEntry:
+    """One step of the recipe: a pass and its options.
+
+    Args:
+        use: name of the pass, such as "fold-constants".
+        options: values by option name in Python spelling (``max_channels``); what is absent keeps
+            the default of the pass. Lists are kept as tuples.
+
+    Raises:
+        RecipeError: G104, an option is called ``use``.
+    """
+
+    use: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "use" in self.options:
+            raise RecipeError("`use` names the pass and cannot be an option", code="G104")
+        object.__setattr__(self, "options", _frozen_options(self.options))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a compile needs besides the model, and all that is needed to repeat it.
+
+    Args:
+        version: version of the recipe format; 1.
+        target: name or alias of the hardware to compile for.
+        requires: plugins that must be installed, such as "graphopt-example>=0.1".
+        calibration: the data that ranges are measured on.
+        limits: what a pass may cost in accuracy.
+        passes: the passes, in the order in which they run.
+    """
+
+    version: Literal[1] = 1
+    target: str = "host"
+    requires: tuple[str, ...] = ()
+    calibration: Calibration = field(default_factory=Calibration)
+    limits: Limits = field(default_factory=Limits)
+    passes: tuple[PassEntry, ...] = ()
+
+
+def _frozen_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {snake(name): _frozen(value) for name, value in options.items()}
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return value

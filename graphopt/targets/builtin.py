@@ -1,0 +1,20 @@
+"""The built-in targets, registered through the same hook as everybody else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphopt.hookspecs import hookimpl
+from graphopt.targets.host import host_target
+from graphopt.targets.reader import builtin_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.targets.base import Target
+
+
+@hookimpl
+def graphopt_register_targets() -> Sequence[Target]:
+    """Return the shipped targets and this machine."""
+    return [*builtin_targets(), host_target()]
