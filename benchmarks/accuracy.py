@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -40,8 +41,7 @@ def compiled_session(workload: Workload, target: str, data: Path) -> tuple[Sessi
     try:
         compiled = graphopt.compile(workload.path, target=target, data=data)
     except LimitError as error:
-        assert isinstance(error.compiled, graphopt.Compiled)
-        compiled, note = error.compiled, f"{error.code}: {error.message}"
+        compiled, note = cast("graphopt.Compiled", error.compiled), f"{error.code}: {error.message}"
     return compiled.session(), note
 
 
@@ -64,9 +64,7 @@ def paired(workload: Workload, reference: list[Array], found: list[Array]) -> di
         "drop": round(float(drop.mean()), 3),
         "interval": [round(float(drop.mean() - half), 3), round(float(drop.mean() + half), 3)],
     }
-    row["holds"] = bool(
-        drop.mean() <= LIMIT[workload.metric] or drop.mean() - half <= 0.0
-    )
+    row["holds"] = bool(drop.mean() <= LIMIT[workload.metric] or drop.mean() - half <= 0.0)
     return row
 
 

@@ -1,10 +1,11 @@
 """Where zero is put in signed 8-bit activations, everything else equal; docs/decisions/0004.
 
 ``python benchmarks/arm_activations.py [MODEL ...]`` compiles models of ../shared/data for
-arm64-dotprod with the preset `integer`, in three ways: every tensor symmetric (zero point 0), as
-graphopt does it (tensors that are never negative use zero point -128), and every tensor asymmetric.
-Operators are counted in the graph that onnxruntime executes with its Arm rules; outputs are compared
-with the float original on samples that calibration did not see. Nothing is timed: this is no Arm.
+arm64-dotprod with the preset `integer`, in three ways: every tensor symmetric (zero point 0); as
+graphopt does it (those that are never negative have zero point -128); every tensor asymmetric.
+Operators are counted in the graph that onnxruntime executes with its Arm rules; outputs are
+compared with the float original on samples that calibration did not see. Nothing is timed: this is
+no Arm.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
-
-from rounding_ablation import DEFAULT, LIMIT
-from workloads import Workload, workloads
 
 import graphopt
 from graphopt import ir
@@ -24,6 +22,8 @@ from graphopt.pipeline import snr_db
 from graphopt.runtime import census, open_session
 from graphopt.testing import named_target
 from graphopt.types import DType, QuantParams
+from rounding_ablation import DEFAULT, LIMIT
+from workloads import Workload, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,12 +25,12 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "compile_cost.json"
 
 
-def measured(command: list[str]) -> tuple[float, float] | None:
+def measured(command: list[str], folder: Path) -> tuple[float, float] | None:
     """Return (seconds, peak RSS in MB) of a process; None when it fails."""
     environment = {**os.environ, "GRAPHOPT_CACHE": ""}
     started = time.perf_counter()
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=folder
     )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
@@ -66,7 +66,7 @@ def main() -> None:
             runs: dict[str, list[tuple[float, float]]] = {"graphopt": [], "quantize_static": []}
             for _ in range(arguments.rounds):
                 for tool, command in commands(workload.path, data, folder).items():
-                    found = measured(command)
+                    found = measured(command, folder)
                     if found is not None:
                         runs[tool].append(found)
         row: dict[str, object] = {"model": workload.name}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 from importlib.metadata import version
@@ -21,5 +21,5 @@ def describe() -> dict[str, object]:
         "load_at_start": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {p: version(p) for p in ("onnxruntime", "onnx", "numpy")},
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
     }

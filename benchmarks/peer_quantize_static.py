@@ -1,6 +1,6 @@
 """What onnxruntime users run today: quant_pre_process, then quantize_static (u8s8 per channel).
 
-    python benchmarks/peer_quantize_static.py MODEL CALIBRATION.npz OUTPUT
+python benchmarks/peer_quantize_static.py MODEL CALIBRATION.npz OUTPUT
 """
 
 from __future__ import annotations

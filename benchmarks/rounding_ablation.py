@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from workloads import Workload, scores, workloads
 
 import graphopt
 from graphopt import ir
 from graphopt.passes.qdq import parameters
 from graphopt.pipeline import snr_db
 from graphopt.runtime import open_session
+from workloads import Workload, scores, workloads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,8 @@ def peer_model(workload: Workload, data: Path, folder: Path) -> Path | None:
     """Make the peer's model; None when its tools fail or onnxruntime cannot load the result."""
     path = folder / "peer.onnx"
     command = [sys.executable, str(HERE / "peer_quantize_static.py"), str(workload.path), str(data)]
-    done = subprocess.run([*command, str(path)], capture_output=True, check=False)
+    # The peer leaves scratch files in the working folder.
+    done = subprocess.run([*command, str(path)], capture_output=True, check=False, cwd=folder)
     if done.returncode != 0:
         return None
     try:
@@ -51,7 +52,9 @@ def measure(workload: Workload, seconds: float) -> dict[str, object]:
         peer = peer_model(workload, data, folder)
         if peer is not None:
             sessions["quantize_static"] = open_session(peer)
-        result = race(sessions, workload.feeds()[:8], seconds=seconds, min_rounds=15, max_rounds=1000)
+        result = race(
+            sessions, workload.feeds()[:8], seconds=seconds, min_rounds=15, max_rounds=1000
+        )
     row: dict[str, object] = {
         "model": workload.name,
         "fp32_ms": round(result.timings["fp32"].median_ms, 4),

@@ -165,7 +165,9 @@ def _dtln_feeds() -> list[Feed]:
     from onnxruntime import InferenceSession
 
     models = [
-        InferenceSession(str(SHARED / "models" / f"dtln_model_{i}.onnx"), providers=["CPUExecutionProvider"])
+        InferenceSession(
+            str(SHARED / "models" / f"dtln_model_{i}.onnx"), providers=["CPUExecutionProvider"]
+        )
         for i in (1, 2)
     ]
     runs: list[Run] = [lambda f, m=m: m.run(None, f) for m in models]  # type: ignore[misc]

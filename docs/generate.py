@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+import graphopt
+from graphopt import hookspecs, recipe
+from graphopt.cli.error_pages import PAGES
+from graphopt.cli.main import COMMANDS
+from graphopt.cli.settings import GLOBAL_OPTIONS
+from graphopt.errors import CODES
+from graphopt.registry import Registry
 from rendering import (
     documented,
     facts_of,
@@ -25,14 +33,6 @@ from rendering import (
     preformatted,
     table,
 )
-
-import graphopt
-from graphopt import hookspecs, recipe
-from graphopt.cli.error_pages import PAGES
-from graphopt.cli.main import COMMANDS
-from graphopt.cli.settings import GLOBAL_OPTIONS
-from graphopt.errors import CODES
-from graphopt.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -158,8 +158,8 @@ def recipe_page() -> Iterable[str]:
     yield (
         "\nA recipe is a TOML file: everything that a compile needs besides the model, and all "
         "that is needed to repeat it. Unknown keys are errors. From weak to strong: defaults, "
-        "preset, `graphopt.toml` beside the model (or `[tool.graphopt]` in `pyproject.toml` there), "
-        "`--recipe`, options of their own such as `--target`, `--set`. "
+        "preset, `graphopt.toml` beside the model (or `[tool.graphopt]` in `pyproject.toml` "
+        "there), `--recipe`, options of their own such as `--target`, `--set`. "
         "`graphopt compile --dry-run` prints the result with the origin of each value."
     )
     tables = {

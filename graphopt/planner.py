@@ -44,7 +44,7 @@ PLACEMENTS = (
 _LARGE_BYTES = 64 << 20
 _LARGE_PLACEMENTS = ("integer", "head-1")
 _FINALISTS = 3
-_EQUAL = 0.02
+_EQUAL = 0.01
 """Speeds closer than this are equal for a timing on a shared machine; accuracy decides then."""
 _WORTH = 0.04
 """Gain over float that is worth the loss of accuracy, and that noise does not produce."""
@@ -57,17 +57,22 @@ _SNR_SAMPLES = 8
 class Candidate:
     """One placement, made: its graph, and how far its outputs are from the original's."""
 
-    placement: str
+    step: InsertQdq
     graph: Graph
     session: Session
     snr_db: float | None
 
+    @property
+    def label(self) -> str:
+        """How reports call it."""
+        return self.step.placement + ("" if self.step.align else ", not padded")
+
 
 @dataclass(frozen=True)
 class Decision:
-    """The placement to use, and everything that was considered."""
+    """The pass with the options to use, and everything that was considered."""
 
-    placement: str
+    step: InsertQdq
     candidates: tuple[CandidateRecord, ...] = ()
 
 
@@ -92,58 +97,104 @@ def choose_placement(
         measure: time the candidates here; otherwise ask the cost model.
         seconds: how long to time all candidates together, about.
     """
+    in_float = dataclasses.replace(step, placement=FLOAT)
     if not context.has_data:
-        return Decision(FLOAT)
+        return Decision(in_float)
     judge = _Stopwatch(graph, verifier, seconds) if measure else _Forecast(graph, context)
-    candidates, rejected = _candidates(graph, step, context, verifier, limits, judge)
+    workshop = _Workshop(graph, step, context, verifier, limits)
+    candidates = _candidates(workshop, judge)
     if not candidates:
-        return Decision(FLOAT, tuple(rejected))
+        return Decision(in_float, tuple(workshop.rejected))
     speeds = judge.speeds(candidates)
-    source = judge.source
     chosen = _best(speeds, candidates, prefers_small=not measure)
+    if chosen is not None:
+        chosen, speeds = _padded_or_not(chosen, speeds, candidates, workshop, judge)
     records = [
-        CandidateRecord(c.placement, speeds[c.placement], source, c.snr_db, c is chosen)
+        CandidateRecord(c.label, speeds[c.label], judge.source, c.snr_db, c is chosen)
         for c in candidates
     ]
     # The race compares with the optimised float graph, so that is what float is one times.
-    records.append(CandidateRecord(FLOAT, 1.0, source, None, chosen is None))
-    return Decision(chosen.placement if chosen else FLOAT, (*records, *rejected))
+    records.append(CandidateRecord(FLOAT, 1.0, judge.source, None, chosen is None))
+    return Decision(chosen.step if chosen else in_float, (*records, *workshop.rejected))
 
 
-def _candidates(
-    graph: Graph,
-    step: InsertQdq,
-    context: PipelineContext,
-    verifier: Verifier,
-    limits: Limits,
-    judge: _Stopwatch | _Forecast,
-) -> tuple[list[Candidate], list[CandidateRecord]]:
-    """Make the placements that differ; give up early where integer is far too slow."""
-    heavy = len(graph.nodes(*HEAVY))
-    large = ir.tensor_bytes(graph) > _LARGE_BYTES
-    placements = _LARGE_PLACEMENTS if large else PLACEMENTS
-    kept: list[Candidate] = []
-    rejected: list[CandidateRecord] = []
-    seen = {ir.structural_hash(graph)}
-    context.running = step.name
-    for placement in context.progress(placements, len(placements), "placing"):
-        made = graph.copy()
-        dataclasses.replace(step, placement=placement).run(made, context)
+class _Workshop:
+    """Makes candidates: quantizes a copy of the graph and compares it with the original."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        step: InsertQdq,
+        context: PipelineContext,
+        verifier: Verifier,
+        limits: Limits,
+    ) -> None:
+        self.graph = graph
+        self.step = step
+        self.context = context
+        self.verifier = verifier
+        self.limits = limits
+        self.rejected: list[CandidateRecord] = []
+        self._seen = {ir.structural_hash(graph)}
+        context.running = step.name
+
+    def make(self, **options: object) -> Candidate | None:
+        """Return the candidate with these options; None when it is nothing new, or too noisy."""
+        step = dataclasses.replace(self.step, **options)  # type: ignore[arg-type]
+        made = self.graph.copy()
+        # What a trial says about nodes is not what will be done to them.
+        with self.context.without_explanations():
+            step.run(made, self.context)
         made.sort()
         digest = ir.structural_hash(made)
-        if digest in seen:
+        if digest in self._seen:
+            return None
+        self._seen.add(digest)
+        session = open_session(made, target=self.verifier.target)
+        snr = self.verifier.snr(session, _SNR_SAMPLES)
+        candidate = Candidate(step, made, session, snr)
+        limit = self.limits.min_snr_db
+        if snr is not None and not snr >= limit:
+            why = f"{snr:.1f} dB is below the limit of {limit:g} dB"
+            self.rejected.append(CandidateRecord(candidate.label, 0.0, "measured", snr, False, why))
+            return None
+        return candidate
+
+
+def _candidates(workshop: _Workshop, judge: _Stopwatch | _Forecast) -> list[Candidate]:
+    """Make the placements that differ; give up early where integer is far too slow."""
+    heavy = len(workshop.graph.nodes(*HEAVY))
+    large = ir.tensor_bytes(workshop.graph) > _LARGE_BYTES
+    placements = _LARGE_PLACEMENTS if large else PLACEMENTS
+    kept: list[Candidate] = []
+    for placement in workshop.context.progress(placements, len(placements), "placing"):
+        candidate = workshop.make(placement=placement)
+        if candidate is None:
             continue
-        seen.add(digest)
-        session = open_session(made, target=verifier.target)
-        snr = verifier.snr(session, _SNR_SAMPLES)
-        if snr is not None and not snr >= limits.min_snr_db:
-            why = f"{snr:.1f} dB is below the limit of {limits.min_snr_db:g} dB"
-            rejected.append(CandidateRecord(placement, 0.0, "measured", snr, False, why))
-            continue
-        kept.append(Candidate(placement, made, session, snr))
-        if heavy < 2 or (len(kept) == 1 and judge.speeds(kept)[placement] < _HOPELESS):
+        kept.append(candidate)
+        if heavy < 2 or (len(kept) == 1 and judge.speeds(kept)[candidate.label] < _HOPELESS):
             break
-    return kept, rejected
+    return kept
+
+
+def _padded_or_not(
+    chosen: Candidate,
+    speeds: dict[str, float],
+    candidates: list[Candidate],
+    workshop: _Workshop,
+    judge: _Stopwatch | _Forecast,
+) -> tuple[Candidate, dict[str, float]]:
+    """Try the winner without padded channels too; padding is exact but costs on tiny models."""
+    if not workshop.step.align:
+        return chosen, speeds
+    other = workshop.make(placement=chosen.step.placement, align=False)
+    if other is None:
+        return chosen, speeds
+    pair = judge.speeds([chosen, other])
+    # Both speeds from the same rounds, then placed where the first race put the winner.
+    speeds = {**speeds, other.label: speeds[chosen.label] * pair[other.label] / pair[chosen.label]}
+    candidates.append(other)
+    return (other if pair[other.label] > pair[chosen.label] else chosen), speeds
 
 
 class _Stopwatch:
@@ -158,7 +209,7 @@ class _Stopwatch:
 
     def speeds(self, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Race all candidates briefly, then the best few again; the second race counts."""
-        sessions = {c.placement: c.session for c in candidates}
+        sessions = {c.label: c.session for c in candidates}
         if len(candidates) == 1:
             return self._race(sessions, self.seconds / 5)
         speeds = self._race(sessions, self.seconds / 2)
@@ -167,7 +218,7 @@ class _Stopwatch:
 
     def _race(self, sessions: Mapping[str, Session], seconds: float) -> dict[str, float]:
         result = race({**sessions, FLOAT: self.float}, self.feeds, seconds=seconds, min_rounds=5)
-        return {name: result.speedup(name, FLOAT) for name in sessions}
+        return {name: result.speedup_of_quartiles(name, FLOAT) for name in sessions}
 
 
 class _Forecast:
@@ -181,9 +232,9 @@ class _Forecast:
 
     def speeds(self, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Return the estimated speed of each candidate against the optimised float graph."""
-        context = self.context
+        cost, target = self.context.cost, self.context.target
         return {
-            c.placement: self.float_ms / context.cost.estimate(c.graph, context.target).latency_ms.value
+            c.label: self.float_ms / cost.estimate(c.graph, target).latency_ms.value
             for c in candidates
         }
 
@@ -196,8 +247,8 @@ def _best(
     Where speed is only estimated, a placement that is as fast as float is taken all the same: the
     file is a quarter of the size.
     """
-    top = max(speeds[c.placement] for c in candidates)
+    top = max(speeds[c.label] for c in candidates)
     if top < (1.0 if prefers_small else 1.0 + _WORTH):
         return None
-    equals = [c for c in candidates if speeds[c.placement] >= top * (1 - _EQUAL)]
+    equals = [c for c in candidates if speeds[c.label] >= top * (1 - _EQUAL)]
     return max(equals, key=lambda c: c.snr_db if c.snr_db is not None else 0.0)

@@ -48,7 +48,7 @@ class DType(enum.IntEnum):
 
     @property
     def bits(self) -> int:
-        """Width of one stored element in bits; 0 for strings and undefined."""
+        """Width of one element in bits; 0 for strings and undefined."""
         return _BITS[self]
 
     @property
@@ -96,12 +96,10 @@ _BITS = {
     DType.FLOAT8E8M0: 8,
     DType.UINT2: 2,
     DType.INT2: 2,
-    DType.FLOAT6E2M3: 8,  # ONNX does not pack them
-    DType.FLOAT6E3M2: 8,
+    DType.FLOAT6E2M3: 6,
+    DType.FLOAT6E3M2: 6,
 }
-_FLOATS = frozenset(
-    d for d in DType if d.name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))
-)
+_FLOATS = frozenset(d for d in DType if d.name.startswith(("FLOAT", "BFLOAT", "DOUBLE")))
 
 
 class Effect(enum.Enum):

@@ -10,6 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let golden files be rewritten: ``pytest tests/golden --update-golden``."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
 def missing(reason: str) -> None:
     """Skip, or fail where the environment promises that nothing is missing (CI)."""
     if os.environ.get("GRAPHOPT_NO_SKIP") == "1":

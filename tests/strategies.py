@@ -38,7 +38,7 @@ class Feeds:
 
 
 def tensors(dtype: DType, name: str, dims: tuple[int, ...]) -> st.SearchStrategy[TensorProto]:
-    """Return tensors of any content, raw or in the field of their type, with a doc string or not."""
+    """Return tensors of any content: raw or in the field of their type, described or not."""
     count = int(np.prod(dims))
 
     @st.composite
@@ -50,7 +50,11 @@ def tensors(dtype: DType, name: str, dims: tuple[int, ...]) -> st.SearchStrategy
         else:
             size = dtype.nbytes(count)
             made.raw_data = draw(st.binary(min_size=size, max_size=size))
-            if draw(st.booleans()) and dtype not in {DType.BOOL, DType.FLOAT6E2M3, DType.FLOAT6E3M2}:
+            if draw(st.booleans()) and dtype not in {
+                DType.BOOL,
+                DType.FLOAT6E2M3,
+                DType.FLOAT6E3M2,
+            }:
                 made = _in_typed_field(made, dtype)
         if draw(st.booleans()):
             made.doc_string = draw(texts)
@@ -279,13 +283,15 @@ def _describe(draw: st.DrawFn, model: onnx.ModelProto, names: list[str]) -> None
         model.graph.metadata_props.add(key=key, value=draw(texts))
         model.graph.input[0].metadata_props.add(key=key, value="of an input")
     if draw(st.booleans()):
-        annotation = model.graph.quantization_annotation.add(tensor_name=draw(st.sampled_from(names)))
+        annotation = model.graph.quantization_annotation.add(
+            tensor_name=draw(st.sampled_from(names))
+        )
         annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value=names[0])
 
 
 @st.composite
 def any_models(draw: st.DrawFn) -> onnx.ModelProto:
-    """Return legal models with what no runtime executes: any element type, sparse, odd attributes."""
+    """Return legal models that no runtime executes: any element type, sparse, odd attributes."""
     model = draw(runnable_models()).model
     model.ir_version = draw(st.sampled_from([8, 10, 11]))
     if draw(st.booleans()):

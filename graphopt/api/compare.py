@@ -87,7 +87,10 @@ def diff(a: ModelSource, b: ModelSource, *, data: Source | None = None) -> DiffR
         outputs.append(
             OutputDifference(
                 name,
-                max(float(np.abs(w - g).max(initial=0.0)) for w, g in zip(wanted, found, strict=True)),
+                max(
+                    float(np.abs(w - g).max(initial=0.0))
+                    for w, g in zip(wanted, found, strict=True)
+                ),
                 relative_error(wanted, found),
                 snr_db(wanted, found),
             )
@@ -114,9 +117,9 @@ def _structural(first: Graph, second: Graph) -> list[str]:
         lines.append(f"opset: {first.opset} and {second.opset}")
     counts = [_operators(g) for g in (first, second)]
     for op in sorted({*counts[0], *counts[1]}):
-        before, after = counts[0].get(op, 0), counts[1].get(op, 0)
-        if before != after:
-            lines.append(f"{op}: {before} and {after}")
+        one, other = counts[0].get(op, 0), counts[1].get(op, 0)
+        if one != other:
+            lines.append(f"{op}: {one} and {other}")
     return lines
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphopt import ir
 from graphopt.api.compiled import Compiled
@@ -28,9 +28,10 @@ from graphopt.api.setup import (
     resolve_recipe,
 )
 from graphopt.api.source import facts, read_model
+from graphopt.api.timing import Timed, time_against
 from graphopt.passes.insert_qdq import InsertQdq
 from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
-from graphopt.planner import Decision, choose_placement
+from graphopt.planner import FLOAT, Decision, choose_placement
 from graphopt.recipe import PassEntry, write_recipe
 from graphopt.registry import Registry
 from graphopt.report import Notice, Report
@@ -142,6 +143,8 @@ class _Job:
     measure: bool = False
     notices: list[Notice] = field(default_factory=list)
     candidates: tuple[CandidateRecord, ...] = ()
+    before_qdq: Graph | None = None
+    """The graph without Q and DQ, to go back to."""
 
     def run(self, started: float) -> Compiled:
         """Run the recipe's passes and put the report together."""
@@ -166,7 +169,7 @@ class _Job:
         graph = self.original.copy()
         for step in make_passes(self.recipe, self.registry):
             runner.run_one(graph, self._decided(step, graph, context, verifier))
-        graph, measured = self._never_slower(graph, verifier)
+        graph, measured = self._never_slower(graph, verifier, runner)
         self.notices += [*runner.notices, *check_notices(verifier, self.samples, self.target)]
         self._stamp(graph)
         report = Report(
@@ -194,7 +197,9 @@ class _Job:
             calibration = self.samples.calibration
             real = [feed for _, feed in zip(range(2), calibration, strict=False)]
         held_out = list(self.samples.held_out) if self.samples is not None else []
-        return Verifier(self.original, self.target, probe_feeds(self.original, real, SEED), held_out)
+        return Verifier(
+            self.original, self.target, probe_feeds(self.original, real, SEED), held_out
+        )
 
     def _decided(
         self, step: Pass, graph: Graph, context: PipelineContext, verifier: Verifier
@@ -204,14 +209,9 @@ class _Job:
             return step
         decision = self._choose(step, graph, context, verifier)
         self.candidates = decision.candidates
-        settled = dataclasses.replace(step, placement=decision.placement)
-        entries = tuple(
-            PassEntry(e.use, {**e.options, "placement": decision.placement})
-            if e.use == step.name
-            else e
-            for e in self.recipe.passes
-        )
-        self.recipe = dataclasses.replace(self.recipe, passes=entries)
+        settled = decision.step
+        self._settle({"placement": settled.placement, "align": settled.align})
+        self.before_qdq = graph.copy() if settled.placement != FLOAT else None
         return settled
 
     def _choose(
@@ -229,16 +229,18 @@ class _Job:
             seconds=RACE_SECONDS,
         )
 
-    def _never_slower(self, graph: Graph, verifier: Verifier) -> tuple[Graph, Any]:
-        """On the host, time the result against the original; keep the original if it lost."""
-        if not self.measure:
+    def _never_slower(
+        self, graph: Graph, verifier: Verifier, runner: Runner
+    ) -> tuple[Graph, Timed | None]:
+        """On the host, time the result against the original; what lost is taken back."""
+        if not self.measure or not verifier.has_probes:
             return graph, None
-        from graphopt.api.timing import time_against
-
         feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
-        if not verifier.has_probes:
-            return graph, None
         timed = time_against(self.original, graph, feeds)
+        if timed.is_slower and self.before_qdq is not None:
+            self._take_back_qdq(runner, timed)
+            graph = self.before_qdq
+            timed = time_against(self.original, graph, feeds)
         if not timed.is_slower:
             return graph, timed
         self.notices.append(
@@ -250,6 +252,29 @@ class _Job:
             )
         )
         return self.original.copy(), None
+
+    def _take_back_qdq(self, runner: Runner, timed: Timed) -> None:
+        """Record that the placement that won its race lost against the original."""
+        why = f"{timed.ratio:.2f} x the speed of the original when timed against it"
+        self.candidates = tuple(
+            dataclasses.replace(c, chosen=c.placement == FLOAT, why=why if c.chosen else c.why)
+            for c in self.candidates
+        )
+        runner.records = [
+            dataclasses.replace(r, status="rolled back", reason=why)
+            if r.name == InsertQdq.name
+            else r
+            for r in runner.records
+        ]
+        self._settle({"placement": FLOAT})
+
+    def _settle(self, options: dict[str, object]) -> None:
+        """Write what was decided about insert-qdq into the recipe."""
+        entries = tuple(
+            PassEntry(e.use, {**e.options, **options}) if e.use == InsertQdq.name else e
+            for e in self.recipe.passes
+        )
+        self.recipe = dataclasses.replace(self.recipe, passes=entries)
 
     def _written_recipe(self) -> Recipe:
         """Return the recipe that repeats this compile."""

@@ -38,8 +38,12 @@ def operators(graph: Graph, target: Target, context: PipelineContext) -> tuple[O
     """Return how the runtime executes every heavy operator, from the graph that it really runs."""
     if ir.tensor_bytes(graph) > (512 << 20):
         return ()
-    reasons = {node: e.reason for (by, node), e in context.explanations.items() if by == "insert-qdq"}
-    fallback = "no calibration data was given" if not context.has_data else "the model runs in float"
+    reasons = {
+        node: e.reason for (by, node), e in context.explanations.items() if by == "insert-qdq"
+    }
+    fallback = (
+        "no calibration data was given" if not context.has_data else "the model runs in float"
+    )
     records = []
     for found in census(graph, target).heavy:
         reason = None if found.integer else reasons.get(found.node, fallback)
@@ -55,7 +59,9 @@ def figures(
     old = context.cost.estimate(before, context.target)
     new = context.cost.estimate(after, context.target)
     found = [
-        FigureRecord("size", "bytes", old.size_bytes, new.size_bytes, "measured", "serialized model")
+        FigureRecord(
+            "size", "bytes", old.size_bytes, new.size_bytes, "measured", "serialized model"
+        )
     ]
     if timed is not None:
         basis = (

@@ -209,10 +209,11 @@ class Graph:
         """Append a node; call ``sort`` afterwards if its consumers come earlier."""
         node = Node(self, op, domain, name if name is not None else "")
         if isinstance(outputs, int):
-            base = name or op.lower()
-            outputs = [self.unique_name(f"{base}_out") for _ in range(outputs)]
-        for output in outputs:
-            self._attach_output(node, output)
+            for _ in range(outputs):
+                self._attach_output(node, self.unique_name(f"{name or op.lower()}_out"))
+        else:
+            for output in outputs:
+                self._attach_output(node, output)
         self._nodes[node] = None
         node.set_inputs(inputs)
         for key, value in (attributes or {}).items():

@@ -63,7 +63,7 @@ def topological_order(nodes: Iterable[Node]) -> list[Node]:
 
 def _cycle(nodes: list[Node]) -> ModelError:
     """Return the error that names the nodes of a cycle in the order of the data."""
-    names = [f"`{n.name or n.op}`" for n in reversed(nodes)]
+    names = [f"`{n.name or n.op}`" for n in (nodes[0], *reversed(nodes[1:]))]
     shown = names[:_SHOWN] + ["…"] * (len(names) > _SHOWN) + names[:1]
     return ModelError(
         f"the graph has a cycle: {' → '.join(shown)}",

@@ -32,14 +32,14 @@ def infer_shapes(graph: Graph, dims: Mapping[str, int] | None = None) -> None:
 
     Args:
         graph: outermost graph; symbolic dimensions stay symbolic.
-        dims: sizes for symbols, substituted in the inputs first.
+        dims: sizes for symbols, put in their place everywhere first.
 
     Raises:
         ModelError: G205, the graph is too broken for any inference.
     """
     if dims:
         for value in graph.values():
-            if value.shape is not None and (value.is_input or value.is_output):
+            if value.shape is not None:
                 value.shape = tuple(
                     dims.get(d, d) if isinstance(d, str) else d for d in value.shape
                 )
@@ -70,7 +70,11 @@ def _typed_model(graph: Graph) -> onnx.ModelProto:
         return tensor.header(name)
 
     model = model_from_graph(graph, encode)
+    # What was derived is derived again; what custom operators declare can only be believed.
+    custom = {v.name for n in graph.nodes() if n.domain for v in n.outputs}
+    declared = [i for i in model.graph.value_info if i.name in custom]
     del model.graph.value_info[:]
+    model.graph.value_info.extend(declared)
     # onnx refuses the whole model for one domain that is not imported; runtimes do not care.
     for domain in {n.domain for n in graph.walk()} - {"", *graph.opsets}:
         model.opset_import.add(domain=domain, version=1)

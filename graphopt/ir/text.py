@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -12,6 +13,7 @@ from graphopt.ir.serde import graph_from_model
 from graphopt.ir.tensor import Tensor
 
 if TYPE_CHECKING:
+    from graphopt.ir.function import Function
     from graphopt.ir.graph import Graph
     from graphopt.ir.node import Node, Value
 
@@ -33,10 +35,25 @@ def to_text(graph: Graph, indent: str = "") -> str:
     inner = indent + "  "
     lines += [f"{inner}input  {_typed(v)}" for v in graph.inputs]
     lines += [f"{inner}const  {_typed(v)}{_contents(v)}" for v in graph.initializers]
+    if graph.shell is not None:
+        sparse = graph.shell.sparse_initializer
+        lines += [f"{inner}sparse {s.values.name} {_digest(s)}" for s in sparse]
     for node in graph.nodes():
         lines += _node_lines(node, inner)
     lines += [f"{inner}output {_typed(v)}" for v in graph.outputs]
+    lines += [_function(f) for f in graph.functions]
     return "\n".join(lines) + ("\n" if not indent else "")
+
+
+def _function(function: Function) -> str:
+    proto = function.proto
+    signature = f"({', '.join(proto.input)}) -> ({', '.join(proto.output)})"
+    return f"function {function.domain}.{function.name}{signature} {_digest(proto)}"
+
+
+def _digest(message: Any) -> str:
+    data = message.SerializeToString(deterministic=True)
+    return f"<{hashlib.blake2b(data, digest_size=6).hexdigest()}>"
 
 
 def _typed(value: Value) -> str:
@@ -77,4 +94,8 @@ def _node_lines(node: Node, indent: str) -> list[str]:
 
 
 def _attribute(value: Any) -> str:
-    return _tensor(value) if isinstance(value, Tensor) else str(value)
+    if isinstance(value, Tensor):
+        return _tensor(value)
+    text = str(value)
+    # One line per node, whatever a string holds.
+    return text if text.isprintable() else repr(value)

@@ -54,9 +54,7 @@ def calibrated_tensors(graph: Graph, target: Target) -> tuple[str, ...]:
         else:
             _, output = absorb(node, table)
             found[output] = None
-    swallowed = {
-        v for v in found if v.producer is not None and _is_swallowed(v.producer, v, table)
-    }
+    swallowed = {v for v in found if v.producer is not None and _is_swallowed(v.producer, v, table)}
     return tuple(v.name for v in found if v not in swallowed and _is_activation(v, graph))
 
 

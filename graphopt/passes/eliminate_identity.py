@@ -33,7 +33,7 @@ class EliminateIdentity:
         if not removed:
             return PassResult(False)
         parts = ", ".join(f"{count} {op}" for op, count in sorted(removed.items()))
-        return PassResult(True, (f"{parts} removed",), {"nodes": sum(removed.values())})
+        return PassResult(True, (f"{parts} bypassed",), {"nodes": sum(removed.values())})
 
 
 def _returns_input(node: Node) -> bool:
@@ -68,11 +68,10 @@ def _bypass(graph: Graph, node: Node) -> bool:
     movable = source.producer is not None and not source.is_output and source.graph is graph
     if output.is_output and not movable:
         # An output must keep its name, and neither an input nor a constant can take it.
-        if output.uses:
-            for reader, index in output.uses:
-                reader.set_input(index, source)
-            return False
-        return False
+        readers = output.uses
+        for reader, index in readers:
+            reader.set_input(index, source)
+        return bool(readers)
     graph.replace_uses(output, source)
     graph.remove(node)
     return True

@@ -125,7 +125,9 @@ def _evaluate(graph: Graph, nodes: list[Node], context: Context) -> int:
             context.explain(node, f"could not be computed: {error.message}")
         return 0
     for value, result in zip(frontier, results, strict=True):
-        stored = graph.add_constant(f"{value.name}_value", ir.Tensor.from_array(result, value.dtype))
+        stored = graph.add_constant(
+            f"{value.name}_value", ir.Tensor.from_array(result, value.dtype)
+        )
         graph.replace_uses(value, stored)
     for node in reversed(nodes):
         if not any(v.uses or v.is_output for v in node.outputs):

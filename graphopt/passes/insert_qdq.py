@@ -11,6 +11,7 @@ from graphopt import ir
 from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult
 from graphopt.passes.calibrate import calibrated_tensors
+from graphopt.passes.qdq.align import align_convolutions
 from graphopt.passes.qdq.parameters import activation_params
 from graphopt.passes.qdq.placement import Placement, place
 from graphopt.passes.qdq.rewrite import Rewriter
@@ -39,6 +40,8 @@ class InsertQdq:
             "auto" (the planner tries these and writes the winner here).
         exclude: glob patterns of node names that stay float.
         only: glob patterns; heavy operators whose names match none of them stay float.
+        align: pad the channels of thin convolutions at the ends of an integer island to what the
+            target's fast kernel takes; exact, but not always faster, so the planner tries both.
     """
 
     name: ClassVar[str] = "insert-qdq"
@@ -46,6 +49,7 @@ class InsertQdq:
     placement: str = "auto"
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    align: bool = True
 
     def __post_init__(self) -> None:
         if not self.placement or not _PLACEMENT.fullmatch(self.placement):
@@ -59,6 +63,8 @@ class InsertQdq:
         """Place, quantize and rewrite; without data nothing is changed."""
         declined = self._decline(graph, context)
         if declined is not None:
+            for node in graph.nodes(*_HEAVY):
+                context.explain(node, declined)
             return PassResult(False, (declined,))
         ir.infer_shapes(graph)
         ranges = context.ranges(graph, calibrated_tensors(graph, context.target))
@@ -76,13 +82,17 @@ class InsertQdq:
         added = rewriter.run()
         for node in rewriter.protected:
             context.explain(node, "float between integers; protected from quantization at load")
+        aligned = align_convolutions(graph, placement.units, rules) if self.align else 0
         note = f"{heavy} of {len(names)} heavy operators integer"
         metrics = {"integer": heavy, "heavy": len(names), "q_and_dq": added}
-        return PassResult(True, (note, f"{added} Q and DQ nodes"), metrics)
+        notes = [note, f"{added} Q and DQ nodes"]
+        if aligned:
+            notes.append(f"{aligned} thin convolution{'s' * (aligned != 1)} padded")
+        return PassResult(True, tuple(notes), metrics)
 
     def _decline(self, graph: Graph, context: Context) -> str | None:
         if self.placement == "float":
-            return "the model is fastest in float"
+            return "float was chosen for the whole model"
         if not context.has_data:
             return "no data: ranges are unknown"
         if graph.opset < 13:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,7 @@ class PipelineContext:
         cache.store(key, collected)
         return collected
 
-    def run(
-        self, graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]
-    ) -> list[Array]:
+    def run(self, graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute ``graph`` as written, without the runtime's own rewriting."""
         return open_session(graph, optimize=False).run(feeds, outputs)
 
@@ -104,6 +103,15 @@ class PipelineContext:
         """Record why something did, or did not, happen to a node; the last word counts."""
         name = node_name(node)
         self.explanations[self.running, name] = Explanation(name, self.running, reason)
+
+    @contextmanager
+    def without_explanations(self) -> Iterator[None]:
+        """Forget what is explained inside the block: for trials."""
+        kept = dict(self.explanations)
+        try:
+            yield
+        finally:
+            self.explanations = kept
 
     def progress(self, steps: Iterable[Any], total: int, label: str) -> Iterator[Any]:
         """Yield ``steps``, telling the observer how far it is."""

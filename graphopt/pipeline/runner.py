@@ -127,6 +127,4 @@ class Runner:
 
 
 def _options(step: Pass) -> dict[str, Any]:
-    return dataclasses.asdict(step) if dataclasses.is_dataclass(step) else {}  # type: ignore[call-overload]
-
-
+    return dataclasses.asdict(step) if dataclasses.is_dataclass(step) else {}

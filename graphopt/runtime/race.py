@@ -39,9 +39,17 @@ class RaceResult:
         pairs = zip(self.samples[base], self.samples[name], strict=True)
         return statistics.median(b / n for b, n in pairs)
 
+    def speedup_of_quartiles(self, name: str, base: str) -> float:
+        """Return the ratio of the lower quartiles: disturbed rounds are left out, luck too."""
+        return _lower_quartile(self.samples[base]) / _lower_quartile(self.samples[name])
+
     def speedup_of_minima(self, name: str, base: str) -> float:
         """Return the ratio of the fastest rounds, which background load disturbs least."""
         return min(self.samples[base]) / min(self.samples[name])
+
+
+def _lower_quartile(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 4]
 
 
 def race(
@@ -70,9 +78,7 @@ def race(
         shuffled.shuffle(names)
         for name in names:
             samples[name].append(_time(contenders[name], feed, repeats[name]))
-    timings = {
-        name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()
-    }
+    timings = {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
     return RaceResult(timings, {name: tuple(s) for name, s in samples.items()})
 
 

@@ -121,7 +121,9 @@ def _first_line(error: Exception) -> str:
 def explain_failure(error: Exception) -> GraphOptError:
     """Translate what onnxruntime says when it refuses a model."""
     text = str(error)
-    opset = re.search(r"opset (\d+) is under development|Current official support.*?till opset (\d+)", text)
+    opset = re.search(
+        r"opset (\d+) is under development|Current official support.*?till opset (\d+)", text
+    )
     if opset:
         return ModelError(
             f"the model's opset is newer than this onnxruntime supports: {_first_line(error)}",
@@ -165,9 +167,7 @@ def newest_supported_opset() -> int:
     """Return the newest default operator set that the installed onnxruntime runs."""
     from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-    versions = [
-        int(d.version_range[0]) for d in native.get_all_opkernel_def() if d.domain == ""
-    ]
+    versions = [int(d.version_range[0]) for d in native.get_all_opkernel_def() if d.domain == ""]
     return max(versions)
 
 

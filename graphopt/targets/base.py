@@ -20,6 +20,9 @@ class QuantizationRules:
             never negative use the full range in any case, so that Relu costs nothing.
         saturates: products of u8 and s8 pairs saturate at 16 bits (no VNNI); weights whose
             neighbours can overflow are kept to 7 bits.
+        input_block: channels that the fast integer convolution takes at once.
+        output_block: channels that it makes at once.
+        output_minimum: fewest output channels that it makes.
     """
 
     activations: IntegerType = "uint8"
@@ -27,6 +30,9 @@ class QuantizationRules:
     per_channel: bool = True
     symmetric_activations: bool = False
     saturates: bool = False
+    input_block: int = 1
+    output_block: int = 1
+    output_minimum: int = 1
 
 
 @dataclass(frozen=True)

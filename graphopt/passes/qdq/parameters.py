@@ -53,7 +53,11 @@ def _not_above(scale: float, high: float, steps: int) -> float:
 
 
 def weight_params(
-    weight: Array, axis: int | None, rules: QuantizationRules, bias: Array | None, input_scale: float
+    weight: Array,
+    axis: int | None,
+    rules: QuantizationRules,
+    bias: Array | None,
+    input_scale: float,
 ) -> QuantParams:
     """Return symmetric parameters of a weight, per slice along ``axis`` (None: one for all).
 
@@ -93,7 +97,7 @@ def quantize(values: Array, params: QuantParams) -> Array:
     kind = np.uint8 if params.dtype is DType.UINT8 else np.int8
     smallest, largest = _RANGE[np.dtype(kind).name]
     steps = np.rint(values / params.scale[0]) + params.zero_point[0]
-    return np.clip(steps, smallest, largest).astype(kind)
+    return np.asarray(np.clip(steps, smallest, largest), dtype=kind)
 
 
 def quantize_weight(weight: Array, output_axis: int, params: QuantParams) -> Array:

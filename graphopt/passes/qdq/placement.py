@@ -8,7 +8,6 @@ around an operator that cannot fuse costs more than it saves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from graphopt.passes.qdq.operands import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from graphopt.calibration.base import RangeStatistics
     from graphopt.ir import Graph, Node, Value
     from graphopt.targets.fusion import FusionRule, FusionTable
@@ -143,9 +144,7 @@ def _makes_smaller(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
     return unit.node.op in _SHRINKING or (unit.node.op in {"Add", "Mul"} and len(read) > 1)
 
 
-def _settle_output(
-    placement: Placement, unit: Unit, ranges: Mapping[str, RangeStatistics]
-) -> None:
+def _settle_output(placement: Placement, unit: Unit, ranges: Mapping[str, RangeStatistics]) -> None:
     """Make sure that the unit's output can be written; drop the unit where it cannot."""
     node = unit.node
     if placement.needs_integer_output(unit):

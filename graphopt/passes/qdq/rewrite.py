@@ -70,8 +70,8 @@ class Rewriter:
         for unit in list(self.placement.units.values()):
             self._quantize_parameters(unit)
         for value in self.params:
-            unit = sources.get(value)
-            writes = unit is not None and self.placement.needs_integer_output(unit)
+            source = sources.get(value)
+            writes = source is not None and self.placement.needs_integer_output(source)
             self._quantize_activation(value, writes)
         self.graph.sort()
         return len(self.graph.nodes()) - before

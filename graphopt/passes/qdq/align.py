@@ -1,0 +1,200 @@
+"""Pad the channels of integer convolutions to what the runtime's fast kernel takes.
+
+onnxruntime's x86 kernel for symmetric weights (ConvSym: no im2col, no 32-bit buffer) takes input
+channels in blocks of 4 and output channels in blocks of 4 from 16 on; other counts run through a
+general product, however small. Zero channels change nothing in the result: they are added to the
+integers between Q and DQ, and cut off again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from graphopt.ir import Graph, Node, Value
+    from graphopt.targets.base import QuantizationRules
+
+    Array = np.ndarray[Any, Any]
+
+
+def align_convolutions(graph: Graph, convolutions: Iterable[Node], rules: QuantizationRules) -> int:
+    """Pad thin first and last convolutions; return how many were changed.
+
+    Only where Q stands at the border of an island is a Pad worth its time; only an output that
+    leaves the island is cut.
+    """
+    changed = 0
+    for node in convolutions:
+        if node.op != "Conv" or node.attribute("group", 1) != 1:
+            continue
+        padded_input = _align_input(graph, node, rules.input_block)
+        padded_output = _align_output(graph, node, rules.output_block, rules.output_minimum)
+        changed += padded_input or padded_output
+    if changed:
+        graph.sort()
+    return changed
+
+
+def _align_input(graph: Graph, node: Node, block: int) -> bool:
+    dequantize = _producer(node, 0)
+    weight = _producer(node, 1)
+    quantize = dequantize.inputs[0].producer if dequantize.inputs[0] is not None else None
+    if quantize is None or quantize.op != "QuantizeLinear" or not _is_border(quantize):
+        return False
+    channels = _stored(weight).shape[1]
+    missing = -channels % block
+    if not missing:
+        return False
+    widths = np.zeros((_stored(weight).ndim, 2), dtype=np.int64)
+    widths[1, 1] = missing
+    stored = dequantize.inputs[0]
+    assert stored is not None
+    pad = graph.add_node(
+        "Pad",
+        [
+            stored,
+            graph.add_constant(f"{stored.name}_pads", widths.T.reshape(-1)),
+            dequantize.inputs[2],
+        ],
+        [graph.unique_name(f"{stored.name}_padded")],
+        name=f"Pad_{stored.name}_{node.name or node.outputs[0].name}",
+    )
+    own = graph.add_node(
+        "DequantizeLinear",
+        [pad.outputs[0], *dequantize.inputs[1:]],
+        [graph.unique_name(f"{stored.name}_padded_dequantized")],
+        name=f"DequantizeLinear_{pad.name}",
+    )
+    node.set_input(0, own.outputs[0])
+    _drop(graph, dequantize)
+    _replace_weight(graph, weight, np.pad(_stored(weight), [*widths.tolist()]))
+    return True
+
+
+def _is_border(quantize: Node) -> bool:
+    """Whether the tensor comes into the island here, rather than from an integer operator."""
+    source = quantize.inputs[0]
+    producer = source.producer if source is not None else None
+    while producer is not None and producer.op in {"Relu", "Clip"}:
+        before = producer.inputs[0]
+        producer = before.producer if before is not None else None
+    if producer is None:
+        return True
+    return not any(
+        v is not None and v.producer is not None and v.producer.op == "DequantizeLinear"
+        for v in producer.inputs
+    )
+
+
+def _align_output(graph: Graph, node: Node, block: int, minimum: int) -> bool:
+    quantize = _following_q(node)
+    weight = _producer(node, 1)
+    channels = _stored(weight).shape[0]
+    wanted = max(-(-channels // block) * block, minimum)
+    if quantize is None or wanted == channels or not _leaves_island(quantize):
+        return False
+    missing = wanted - channels
+    rank = _stored(weight).ndim
+    _replace_weight(graph, weight, np.pad(_stored(weight), [(0, missing), *[(0, 0)] * (rank - 1)]))
+    _widen_scales(graph, weight, missing, 1.0)
+    if len(node.inputs) > 2:
+        bias = _producer(node, 2)
+        scale = dequantize_scale(_producer(node, 0))
+        _replace_weight(graph, bias, np.pad(_stored(bias), (0, missing)))
+        _widen_scales(graph, bias, missing, scale)
+    stored = quantize.outputs[0]
+    readers = stored.uses
+    bounds = [
+        graph.add_constant(f"{stored.name}_{name}", np.array([value], dtype=np.int64))
+        for name, value in (("starts", 0), ("ends", channels), ("axes", 1))
+    ]
+    cut = graph.add_node(
+        "Slice",
+        [stored, *bounds],
+        [graph.unique_name(f"{stored.name}_cut")],
+        name=f"Slice_{stored.name}",
+    )
+    for reader, index in readers:
+        reader.set_input(index, cut.outputs[0])
+    for value in (node.outputs[0], quantize.inputs[0]):
+        # The declared channel count no longer holds between the convolution and the cut.
+        if value is not None:
+            value.shape, value.source = None, None
+    return True
+
+
+def _following_q(node: Node) -> Node | None:
+    output = node.outputs[0]
+    while len(output.uses) == 1 and not output.is_output:
+        reader = output.consumers[0]
+        if reader.op == "QuantizeLinear":
+            return reader
+        if reader.op not in {"Relu", "Clip"}:
+            return None
+        output = reader.outputs[0]
+    return None
+
+
+def _leaves_island(quantize: Node) -> bool:
+    """Whether no heavy integer operator reads what was quantized here."""
+    for dequantize in quantize.outputs[0].consumers:
+        for reader in dequantize.outputs[0].consumers:
+            if reader.op in {"Conv", "Gemm", "MatMul", "Add", "Mul"}:
+                return False
+    return True
+
+
+def _producer(node: Node, index: int) -> Node:
+    value = node.inputs[index]
+    assert value is not None
+    assert value.producer is not None
+    return value.producer
+
+
+def _stored(dequantize: Node) -> Array:
+    value = dequantize.inputs[0]
+    assert value is not None
+    return value.array()
+
+
+def dequantize_scale(dequantize: Node) -> float:
+    """Return the scale of a per-tensor DequantizeLinear."""
+    scale = dequantize.inputs[1]
+    assert scale is not None
+    return float(scale.array().reshape(-1)[0])
+
+
+def _replace_weight(graph: Graph, dequantize: Node, values: Array) -> None:
+    _replace_input(graph, dequantize, 0, values)
+
+
+def _widen_scales(graph: Graph, dequantize: Node, missing: int, scale: float) -> None:
+    scales, zeros = dequantize.inputs[1], dequantize.inputs[2]
+    assert scales is not None
+    assert zeros is not None
+    if not scales.array().ndim:
+        return
+    wide = np.pad(scales.array(), (0, missing), constant_values=np.float32(scale))
+    _replace_input(graph, dequantize, 1, wide)
+    _replace_input(graph, dequantize, 2, np.pad(zeros.array(), (0, missing)))
+
+
+def _replace_input(graph: Graph, node: Node, index: int, values: Array) -> None:
+    old = node.inputs[index]
+    assert old is not None
+    node.set_input(index, graph.add_constant(f"{old.name}_aligned", values))
+    _drop_constant(graph, old)
+
+
+def _drop_constant(graph: Graph, value: Value) -> None:
+    if value.is_initializer and not value.uses and not value.is_output:
+        graph.remove_value(value)
+
+
+def _drop(graph: Graph, node: Node) -> None:
+    if not any(v.uses or v.is_output for v in node.outputs):
+        graph.remove(node)
