@@ -20,7 +20,7 @@ CODES: dict[str, str] = {
     "G203": "external data is missing or too short",
     "G204": "external data points outside the model's folder",
     "G205": "the graph is not legal",
-    "G206": "the opset is newer than the runtime supports",
+    "G206": "the runtime does not support the opset",
     "G207": "the runtime cannot run an operator of the model",
     "G208": "the model cannot be written",
     "G209": "the model is too deeply nested or too large to be honest",

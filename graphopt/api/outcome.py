@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import PipelineContext, Verifier
     from graphopt.recipe import Recipe
     from graphopt.targets.base import Target
+    from graphopt.types import Figure
 
 
 def machine() -> dict[str, Any]:
@@ -63,37 +64,8 @@ def figures(
             "size", "bytes", old.size_bytes, new.size_bytes, "measured", "serialized model"
         )
     ]
-    if timed is not None:
-        basis = (
-            f"host, {timed.threads} thread, {timed.rounds} interleaved rounds, medians; "
-            f"{timed.ratio:.2f}x the original's speed ({timed.ratio_of_minima:.2f}x by minima)"
-        )
-        found.append(
-            FigureRecord(
-                "latency",
-                "ms",
-                timed.before_ms,
-                timed.after_ms,
-                "measured",
-                basis,
-                timed.before_ms / timed.high,
-                timed.before_ms / timed.low,
-            )
-        )
-    else:
-        latency = new.latency_ms
-        found.append(
-            FigureRecord(
-                "latency",
-                "ms",
-                old.latency_ms.value,
-                latency.value,
-                latency.source,
-                latency.basis,
-                latency.low,
-                latency.high,
-            )
-        )
+    latency = _timed(timed) if timed else _forecast("latency", "ms", old.latency_ms, new.latency_ms)
+    found.append(latency)
     found.append(
         FigureRecord(
             "activation memory",
@@ -105,20 +77,28 @@ def figures(
         )
     )
     if old.energy_mj is not None and new.energy_mj is not None:
-        energy = new.energy_mj
-        found.append(
-            FigureRecord(
-                "energy",
-                "mJ",
-                old.energy_mj.value,
-                energy.value,
-                energy.source,
-                energy.basis,
-                energy.low,
-                energy.high,
-            )
-        )
+        found.append(_forecast("energy", "mJ", old.energy_mj, new.energy_mj))
     return tuple(found)
+
+
+def _timed(timed: Timed) -> FigureRecord:
+    return FigureRecord(
+        "latency",
+        "ms",
+        timed.before_ms,
+        timed.after_ms,
+        "measured",
+        f"host, {timed.threads} thread, {timed.rounds} interleaved rounds, medians; "
+        f"{timed.ratio:.2f}x the original's speed ({timed.ratio_of_minima:.2f}x by minima)",
+        timed.before_ms / timed.high,
+        timed.before_ms / timed.low,
+    )
+
+
+def _forecast(name: str, unit: str, before: Figure, after: Figure) -> FigureRecord:
+    return FigureRecord(
+        name, unit, before.value, after.value, after.source, after.basis, after.low, after.high
+    )
 
 
 def calibration_record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     try:
         converted = onnx.version_converter.convert_version(model, version)
     except (RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
+        reason = re.sub(r"^\S+:\d+: \w+: ", "", str(error).strip().splitlines()[0])[:160]
         raise _refusal(before, version, reason) from error
     needed = onnx.helper.find_min_ir_version_for(list(converted.opset_import), ignore_unknown=True)
     converted.ir_version = max(model.ir_version, needed)

@@ -32,15 +32,28 @@ class ExternalBytes:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes in pieces of at most 16 MiB; reads, so that no page stays mapped."""
-        with self.path.open("rb") as file:
+        left = self.length
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise self.gone() from error
+        with file:
             file.seek(self.offset)
-            left = self.length
             while left > 0:
                 piece = file.read(min(CHUNK, left))
                 if not piece:
-                    raise ModelError(f"external data `{self.path.name}` ended early", code="G203")
+                    raise self.gone()
                 left -= len(piece)
                 yield piece
+
+    def gone(self) -> ModelError:
+        """Return the error about a file that has changed since the model was read."""
+        return ModelError(
+            f"external data `{self.path.name}` ended early, or is gone",
+            code="G203",
+            where=str(self.path),
+            hint="leave the data file alone while the model is in use",
+        )
 
 
 def element_type(code: int, name: str) -> DType:
@@ -152,13 +165,13 @@ class Tensor:
 
     def _external_array(self, external: ExternalBytes) -> Array:
         if self.dtype.bits >= 8 and external.length:
-            return np.memmap(
-                external.path,
-                dtype=onnx.helper.tensor_dtype_to_np_dtype(self.dtype),
-                mode="r",
-                offset=external.offset,
-                shape=self.shape,
-            )
+            kind = onnx.helper.tensor_dtype_to_np_dtype(self.dtype)
+            try:
+                return np.memmap(
+                    external.path, dtype=kind, mode="r", offset=external.offset, shape=self.shape
+                )
+            except (OSError, ValueError) as error:
+                raise external.gone() from error
         packed = onnx.TensorProto(data_type=self.dtype, dims=self.shape)
         packed.raw_data = b"".join(external.chunks())
         return numpy_helper.to_array(packed)
@@ -201,7 +214,8 @@ class Tensor:
             return
         values = self.array()
         if self.dtype.bits >= 8:
-            yield values.tobytes()
+            flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            yield from (flat[i : i + CHUNK].tobytes() for i in range(0, flat.size, CHUNK))
             return
         yield numpy_helper.from_array(values).raw_data
 

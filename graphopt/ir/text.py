@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx.parser
+from google.protobuf.message import DecodeError
 
 from graphopt.errors import ModelError
+from graphopt.ir.nesting import too_deep
 from graphopt.ir.serde import graph_from_model
 from graphopt.ir.tensor import Tensor
 
@@ -21,11 +23,24 @@ _SHORT = 8
 
 
 def parse(text: str) -> Graph:
-    """Read the ONNX text syntax; raises ModelError G202 with the parser's own message."""
+    """Read the ONNX text syntax.
+
+    Raises:
+        ModelError: G202 with the parser's own message, G209 graphs nested too deep, and what
+            reading a file raises.
+    """
     try:
         return graph_from_model(onnx.parser.parse_model(text))
+    except DecodeError as error:
+        raise too_deep() from error
     except onnx.parser.ParseError as error:
-        raise ModelError(f"not ONNX text: {error}", code="G202") from error
+        reason = error.args[0] if error.args else ""
+        reason = reason.decode() if isinstance(reason, bytes) else str(reason)
+        raise ModelError(
+            f"not ONNX text: {' '.join(reason.split())}",
+            code="G202",
+            hint="the syntax is that of `onnx.parser.parse_model`",
+        ) from error
 
 
 def to_text(graph: Graph, indent: str = "") -> str:

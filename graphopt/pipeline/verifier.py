@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
     Feed = Mapping[str, Array]
 
+OLDEST_OPSET = 7
+"""First default operator set that onnxruntime supports as a whole."""
+
 CENSUS_LIMIT = 512 << 20
 """Larger models are not written out a second time only to be counted."""
 
@@ -90,6 +93,17 @@ class ExactCheck:
     """Fused operators that are gone."""
 
 
+def _too_old(original: Graph, error: ModelError) -> ModelError:
+    """Say that the opset is the reason, where it probably is."""
+    if error.code != "G207" or original.opset >= OLDEST_OPSET:
+        return error
+    return ModelError(
+        f"the model is written for opset {original.opset}; onnxruntime runs {OLDEST_OPSET} and later",
+        code="G206",
+        hint="export it again, or convert it with onnx.version_converter and check the result",
+    )
+
+
 class Verifier:
     """Holds what the original computes, and compares graphs with it."""
 
@@ -99,7 +113,10 @@ class Verifier:
         self.target = target
         self.probes = probes
         self.counts = ir.tensor_bytes(original) <= CENSUS_LIMIT
-        self.original, self.census = self.open(original)
+        try:
+            self.original, self.census = self.open(original)
+        except ModelError as error:
+            raise _too_old(original, error) from error
         self._reference: list[tuple[Feed, list[Any]]] = []
         self.unusable: str | None = None
         for feed in probes.feeds:

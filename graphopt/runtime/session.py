@@ -134,7 +134,7 @@ def explain_failure(error: Exception) -> GraphOptError:
     kernel = re.search(r"Could not find an implementation for (\S+)", text)
     if missing or kernel:
         found = re.search(r"(?:No Op registered for|implementation for) ([\w.]+)", text)
-        where = re.search(r"node:?\s*\(?([\w./:-]+)|[Nn]ode with name '([^']*)'", text)
+        where = re.search(r"name '([^']+)'|[Nn]ode:\s*\(?([\w./:-]+)", text)
         name = f" `{found.group(1)}`" if found else ""
         return ModelError(
             f"onnxruntime has no implementation of the operator{name}",

@@ -47,7 +47,9 @@ def _positive(scale: float) -> float:
 
 def _not_above(scale: float, high: float, steps: int) -> float:
     """Keep scale * steps at or below ``high`` in float32, so that a Clip there is redundant."""
-    while np.float32(scale) * np.float32(steps) > np.float32(high) > 0:
+    if high <= 0.0:
+        return scale
+    while np.float32(scale) * np.float32(steps) > np.float32(high) and scale > _SMALLEST_SCALE:
         scale = float(np.nextafter(np.float32(scale), np.float32(0)))
     return scale
 
@@ -83,13 +85,15 @@ def _can_saturate(rows: Array) -> Array:
     """Whether 255 * (|w_i| + |w_j|) may exceed 2^15 - 1 for some pair at 8 bits, per row.
 
     Which products are added in 16 bits depends on how the runtime packs the weights, so the two
-    largest of a row are taken as the pair.
+    largest of a row are taken as the pair, each rounded up: balanced rounding may do so.
     """
     if rows.shape[1] < 2:
         return np.zeros(rows.shape[0], dtype=bool)
-    top = np.sort(rows, axis=1)[:, -2:].sum(axis=1)
-    peak = np.maximum(rows.max(axis=1), _SMALLEST_SCALE)
-    return np.asarray(255.0 * np.round(top / peak * 127.0) > 32767.0)
+    top = np.sort(rows, axis=1)[:, -2:]
+    peak = np.maximum(rows.max(axis=1, keepdims=True), _SMALLEST_SCALE)
+    # Scales are stored in 32 bits, which may put an integer just above itself.
+    steps = np.minimum(np.ceil(top / peak * 127.0 * (1.0 + 1e-6)), 127.0)
+    return np.asarray(255.0 * steps.sum(axis=1) > 32767.0)
 
 
 def quantize(values: Array, params: QuantParams) -> Array:

@@ -147,7 +147,7 @@ def test_an_output_that_cannot_take_the_name_is_copied(new: str) -> None:
     graph.replace_uses(graph.value("y"), graph.value(new))
     assert _names(graph) == ["y", "z"]
     assert graph.value("y").producer.op == "Identity"
-    expected = {"x": X, "w": [1, 2, 3], "z": X + [1, 2, 3]}[new]
+    expected = {"x": X, "w": [1, 2, 3], "z": X + np.array([1, 2, 3])}[new]
     np.testing.assert_array_equal(_run(graph, x=X), expected)
 
 
@@ -211,7 +211,7 @@ def test_a_sparse_constant_can_be_renamed() -> None:
     assert graph.value("s").shape == (3,)
     graph.rename(graph.value("s"), "t")
     ir.verify(ir.from_bytes(ir.to_bytes(graph)))
-    np.testing.assert_array_equal(_run(graph, x=X), X + [0, 1, 0])
+    np.testing.assert_array_equal(_run(graph, x=X), X + np.array([0, 1, 0]))
 
 
 @pytest.mark.parametrize("name", ["x", "b", "q", "p"])
