@@ -34,7 +34,11 @@ def quantize(model: Path, calibration: Path, output: Path) -> None:
     """Write the peer's model; its own exceptions pass through."""
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(model), str(prepared))
+        try:
+            quant_pre_process(str(model), str(prepared))
+        except Exception:
+            # What its message tells the user to do.
+            quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
         quantize_static(
             str(prepared),
             str(output),

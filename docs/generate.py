@@ -48,7 +48,7 @@ FAMILIES = {
     "G3": ("Passes", "PassError", "2"),
     "G4": ("Plugins", "PluginError", "2"),
     "G5": ("Targets", "TargetError; LimitError for G503", "2; 1 for G503"),
-    "G6": ("Limits", "LimitError", "1"),
+    "W": ("Warnings", "none; `Report.notices`", "0"),
 }
 """By the beginning of the code: title, exception, exit code."""
 
@@ -57,8 +57,7 @@ HOOKS = {
     "targets": "Named by `--target` or `target` in a recipe; aliases count as names. A target for "
     "one's own use needs no plugin: see [Write a target](../how-to/write-a-target.md).",
     "observers": "Named by `calibration.observer` in a recipe; the fields are its options.",
-    "cost_models": "Found by `Registry.cost_model_class`. `compile` and `estimate` of this version "
-    "always use the built-in `roofline`.",
+    "cost_models": "Named by the `cost_model` of a target; the built-in ones name `roofline`.",
     "readers": "Asked in order of name whether they accept what `--data` names; the built-in ones "
     "are asked first.",
     "metrics": "Found by `Registry.metric`. No command of this version calls one.",

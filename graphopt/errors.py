@@ -45,8 +45,11 @@ CODES: dict[str, str] = {
     "G501": "unknown target",
     "G502": "a target file is not valid",
     "G503": "the target cannot hold the model",
-    # Limits
-    "G601": "a stated limit was exceeded",
+    # Warnings: the compile goes on, the report has them
+    "W211": "no data was given",
+    "W303": "the outputs could not be compared",
+    "W501": "the compiled model was not faster, so the original was kept",
+    "W502": "the target's own runtime was not used",
 }
 
 
@@ -125,9 +128,9 @@ class TargetError(GraphOptError):
 
 
 class LimitError(GraphOptError):
-    """A limit that the user stated was exceeded; nothing was written (G6xx)."""
+    """A limit was exceeded, stated or of the target; nothing was written (G503)."""
 
-    default_code = "G601"
+    default_code = "G503"
     exit_code = 1
     compiled: object | None = None
     """The compiled model, where there is one: what ``--keep`` writes all the same."""

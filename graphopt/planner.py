@@ -156,7 +156,9 @@ class _Workshop:
         limit = self.limits.min_snr_db
         if snr is not None and not snr >= limit:
             why = f"{snr:.1f} dB is below the limit of {limit:g} dB"
-            self.rejected.append(CandidateRecord(candidate.label, 0.0, "measured", snr, False, why))
+            self.rejected.append(
+                CandidateRecord(candidate.label, None, "measured", snr, False, why)
+            )
             return None
         return candidate
 
@@ -210,8 +212,8 @@ class _Stopwatch:
     def speeds(self, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Race all candidates briefly, then the best few again; the second race counts."""
         sessions = {c.label: c.session for c in candidates}
-        if len(candidates) == 1:
-            return self._race(sessions, self.seconds / 5)
+        if len(candidates) <= 2:
+            return self._race(sessions, self.seconds / 4)
         speeds = self._race(sessions, self.seconds / 2)
         finalists = sorted(speeds, key=lambda p: -speeds[p])[:_FINALISTS]
         return speeds | self._race({p: sessions[p] for p in finalists}, self.seconds / 2)

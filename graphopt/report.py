@@ -64,11 +64,12 @@ class Explanation:
 class CandidateRecord:
     """One placement of integer operators that was considered.
 
-    ``speedup`` is the latency of the original divided by that of the candidate.
+    ``speedup`` is the latency of the optimised float model divided by that of the candidate; None
+    where it was ruled out before it was timed, for the reason in ``why``.
     """
 
     placement: str
-    speedup: float
+    speedup: float | None
     source: str
     snr_db: float | None
     chosen: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphopt.api.compare import bench, diff
 from graphopt.api.compiled import Compiled
-from graphopt.api.compiler import compile_model as compile  # noqa: A004  (the product's verb)
+from graphopt.api.compiler import compile_model as compile
 from graphopt.api.describe import estimate, inspect
 from graphopt.api.setup import resolve_recipe
 

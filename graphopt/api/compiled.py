@@ -32,7 +32,8 @@ class Compiled:
     def save(self, path: str | PathLike[str]) -> tuple[Path, ...]:
         """Write the model, and the report beside it with the suffix ``.json``; return the files.
 
-        Each file is complete or absent; a file that the model was read from is never overwritten.
+        All files are complete, or none is touched; a file that the model was read from is never
+        overwritten.
 
         Raises:
             ModelError: G208, a file cannot be written or is the input.
@@ -44,16 +45,11 @@ class Compiled:
             raise ModelError(
                 f"`{target}` is the input, which is never overwritten",
                 code="G208",
+                where=str(target),
                 hint="choose another name with --output",
             )
-        written = ir.save(self.graph, target)
-        try:
-            ir.write_whole(report, (self.to_json() + "\n").encode())
-        except OSError as error:
-            raise ModelError(
-                f"cannot write `{report}`: {error.strerror or error}", code="G208"
-            ) from error
-        return (*written, report)
+        content = (self.to_json() + "\n").encode()
+        return tuple(ir.save(self.graph, target, beside={report: content}))
 
     def session(self, threads: int = 1) -> Session:
         """Open the compiled model in onnxruntime on this machine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,9 @@ from graphopt.api.setup import (
     open_samples,
     resolve_recipe,
 )
-from graphopt.api.source import facts, read_model
+from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import Timed, time_against
+from graphopt.errors import DataError, ModelError, RecipeError
 from graphopt.passes.insert_qdq import InsertQdq
 from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
 from graphopt.planner import FLOAT, Decision, choose_placement
@@ -111,11 +113,25 @@ def compile_model(
         observe=observe,
         dump=(dump_after, Path(dump_dir or ".")) if dump_after else None,
     )
+    check_dumped(dump_after, job.recipe)
     job.measure = job.target.is_host if measure is None else measure and job.target.is_host
-    compiled = job.run(started)
+    with naming(name, graph):
+        compiled = job.run(started)
     check_explained(compiled.report, explain, graph)
     check_fits(compiled, job.target)
     return compiled
+
+
+def check_dumped(name: str | None, recipe: Recipe) -> None:
+    """Raise RecipeError G105 when the pass to write the graph after does not run."""
+    used = [entry.use for entry in recipe.passes]
+    if name is not None and name not in used:
+        raise RecipeError(
+            f"the recipe has no pass `{name}`",
+            code="G105",
+            where=f"--dump-after {name}",
+            hint=f"passes of the recipe: {', '.join(used)}",
+        )
 
 
 def check_explained(report: Report, names: Sequence[str], graph: Graph) -> None:
@@ -124,7 +140,12 @@ def check_explained(report: Report, names: Sequence[str], graph: Graph) -> None:
     known |= {e.node for e in report.explanations}
     for name in names:
         if name not in known:
-            graph.value(name)
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ModelError(
+                f"the model has no node `{name}`",
+                code="G205",
+                hint=f"did you mean `{close[0]}`?" if close else "`graphopt inspect` shows it",
+            )
 
 
 @dataclass
@@ -150,7 +171,7 @@ class _Job:
         """Run the recipe's passes and put the report together."""
         context = PipelineContext(
             target=self.target,
-            cost=cost_model(self.registry),
+            cost=cost_model(self.target, self.registry),
             dataset=self.samples.calibration if self.samples else None,
             observer=observer_of(self.recipe.calibration, self.registry),
             seed=SEED,
@@ -207,7 +228,13 @@ class _Job:
         """Settle what the recipe leaves open, and write the decision into the recipe."""
         if not isinstance(step, InsertQdq) or step.placement != "auto":
             return step
-        decision = self._choose(step, graph, context, verifier)
+        try:
+            decision = self._choose(step, graph, context, verifier)
+        except DataError:
+            raise
+        except Exception:
+            # The pass will meet the same fault where it is named, rolled back, or strict.
+            decision = Decision(dataclasses.replace(step, placement="integer"))
         self.candidates = decision.candidates
         settled = decision.step
         self._settle({"placement": settled.placement, "align": settled.align})

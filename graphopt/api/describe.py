@@ -28,7 +28,7 @@ def inspect(model: ModelSource) -> ModelSummary:
     operators = Counter(f"{n.domain}.{n.op}" if n.domain else n.op for n in graph.walk())
     weights: Counter[str] = Counter()
     for value in graph.initializers:
-        tensor = value.tensor
+        tensor = value.stored
         if tensor is not None:
             weights[tensor.dtype.numpy_name] += tensor.nbytes
     return ModelSummary(
@@ -58,4 +58,5 @@ def estimate(
     """
     registry = registry or Registry()
     graph, _ = read_model(model)
-    return cost_model(registry).estimate(graph, find_target(target, registry))
+    found = find_target(target, registry)
+    return cost_model(found, registry).estimate(graph, found)

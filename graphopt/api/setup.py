@@ -65,7 +65,12 @@ def find_target(name: str, registry: Registry) -> Target:
     """Return a target by name, alias, or path of a TOML file."""
     if name.endswith(".toml"):
         if not Path(name).is_file():
-            raise TargetError(f"there is no target file `{name}`", code="G501")
+            raise TargetError(
+                f"there is no target file `{name}`",
+                code="G501",
+                where=name,
+                hint="`graphopt targets` lists the targets that need no file",
+            )
         return read_target(Path(name))
     return registry.target(name)
 
@@ -111,6 +116,6 @@ def observer_of(calibration: Calibration, registry: Registry) -> Observer:
     return make_observer(calibration, registry.observer_class(calibration.observer))
 
 
-def cost_model(registry: Registry) -> CostModel:
-    """Return the cost model: the only one there is, or the first by name that a plugin adds."""
-    return registry.cost_model_class("roofline")()
+def cost_model(target: Target, registry: Registry) -> CostModel:
+    """Return the cost model that the target names."""
+    return registry.cost_model_class(target.cost_model)()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
 from graphopt.calibration.base import InputSpec
-from graphopt.errors import ModelError
+from graphopt.errors import DataError, ModelError
 from graphopt.ir import Graph
 from graphopt.report import ModelFacts
 from graphopt.runtime import newest_supported_opset
 from graphopt.types import DType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
     ModelSource = str | PathLike[str] | bytes | Graph
+
+
+MAX_INPUT_BYTES = 2 << 30
+"""What one sample of one input may take; onnx itself passes tensors of that size and no larger."""
 
 
 def read_model(source: ModelSource) -> tuple[Graph, str]:
@@ -31,13 +38,26 @@ def read_model(source: ModelSource) -> tuple[Graph, str]:
         graph, name = ir.from_bytes(source), "model"
     else:
         graph, name = ir.load(Path(source)), str(source)
-    try:
+    with naming(name, graph):
         ir.verify(graph)
         _check_opset(graph)
-    except ModelError as error:
-        error.where = name if error.where in {None, graph.name} else f"{name}: {error.where}"
-        raise
+        _check_inputs(graph)
+    # Legal in ONNX, refused by onnxruntime.
+    ir.separate_node_names(graph)
     return graph, name
+
+
+@contextlib.contextmanager
+def naming(name: str, graph: Graph) -> Iterator[None]:
+    """Put the model's name into the place of every ModelError raised inside."""
+    try:
+        yield
+    except ModelError as error:
+        if error.where in {None, graph.name}:
+            error.where = name
+        elif not str(error.where).startswith(name):
+            error.where = f"{name}: {error.where}"
+        raise
 
 
 def _check_opset(graph: Graph) -> None:
@@ -50,9 +70,23 @@ def _check_opset(graph: Graph) -> None:
         )
 
 
+def _check_inputs(graph: Graph) -> None:
+    """Refuse inputs so large that no machine could feed them."""
+    for value in graph.feeds:
+        sizes = [d for d in value.shape or () if isinstance(d, int)]
+        nbytes = value.dtype.nbytes(math.prod(sizes)) if value.dtype is not None else 0
+        if nbytes > MAX_INPUT_BYTES or any(d < 0 for d in sizes):
+            raise ModelError(
+                f"input `{value.name}` is declared with the shape {list(value.shape or ())}, "
+                "which nothing can hold",
+                code="G209",
+                hint=f"one sample may take {MAX_INPUT_BYTES >> 30} GiB",
+            )
+
+
 def facts(graph: Graph, name: str) -> ModelFacts:
     """Return the model in numbers; the size is that of the graph and its constants."""
-    constants = [v.tensor for v in graph.initializers]
+    constants = [v.stored for v in graph.initializers]
     parameters = sum(t.size for t in constants if t is not None and t.dtype.is_float | _is_small(t))
     size = Path(name).stat().st_size if Path(name).is_file() else len(ir.to_bytes(graph))
     external = sum(t.nbytes for t in constants if t is not None and t.external is not None)
@@ -72,8 +106,22 @@ def _is_small(tensor: ir.Tensor) -> bool:
 
 
 def input_specs(graph: Graph) -> dict[str, InputSpec]:
-    """Return what must be fed, by name."""
+    """Return what must be fed, by name.
+
+    Raises:
+        DataError: G212, an input is no tensor, so no data can be read for it.
+    """
+    for value in graph.feeds:
+        if value.dtype is None:
+            raise DataError(
+                f"input `{value.name}` is a sequence, a map or of unknown type: "
+                "no data can be read for it",
+                code="G212",
+                where=f"input `{value.name}`",
+                hint="leave the data out: the model is then optimised losslessly",
+            )
     return {
-        v.name: InputSpec(v.name, v.shape, v.dtype.numpy_name if v.dtype is not None else "")
+        v.name: InputSpec(v.name, v.shape, v.dtype.numpy_name)
         for v in graph.feeds
+        if v.dtype is not None
     }

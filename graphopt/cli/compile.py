@@ -140,9 +140,8 @@ def _finish(
     output: Path,
 ) -> None:
     """Write the model and its report, then tell what was done."""
-    compiled.save(output)
+    written = compiled.save(output)
     terminal, report = Terminal(settings), compiled.report
-    written = (output, output.with_suffix(".json"))
     if settings.json:
         from graphopt.cli.encode import to_data
 

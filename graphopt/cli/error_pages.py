@@ -173,10 +173,25 @@ PAGES: dict[str, tuple[str, str]] = {
         "Choose a smaller model or a larger target. `graphopt estimate MODEL --target NAME` shows "
         "where the peak is.",
     ),
-    "G601": (
-        "A limit that was stated on the command line or in the recipe was not met. Nothing was "
-        "written, and the exit code is 1.",
-        "Loosen the limit, or write the model all the same with `--keep`.",
+    "W211": (
+        "Without samples the ranges of activations are unknown, so nothing was quantized. The model "
+        "was only cleaned up, without any loss.",
+        "Give some typical inputs with `--data`; a hundred are plenty, and they need no labels.",
+    ),
+    "W303": (
+        "The model rejects the inputs that were made up for it, often because some of its inputs "
+        "depend on each other, so no pass could be checked on outputs.",
+        "Give a few real samples with `--data`.",
+    ),
+    "W501": (
+        "Timed against the original on this machine, the compiled model was slower, with integer "
+        "operators and without. Very small models and busy machines do this.",
+        "Run it again on an idle machine, or compile for a named target, which uses the estimate.",
+    ),
+    "W502": (
+        "onnxruntime does not run on this target. The model was checked with onnxruntime on this "
+        "machine, in the integer types of the target.",
+        "Check the model once more with the runtime of the target.",
     ),
 }
 """By code: the cause, and the remedy."""

@@ -80,8 +80,8 @@ def _from_click(error: click.ClickException) -> GraphOptError:
     if variable and variable not in message:  # click 8.1 leaves it out
         message += f" ({variable} is set)"
     context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is not None:
-        path = context.command_path
+    if context is not None or hint is None:  # click does not always say which command it was
+        path = context.command_path if context is not None else "graphopt COMMAND"
         hint = " ".join(filter(None, [hint, f"`{path} --help` lists what there is"]))
     message = message[:1].lower() + message[1:].rstrip(".")
     return GraphOptError(re.sub(r"'([^']*)'", r"`\1`", message), code="G108", hint=hint)

@@ -127,7 +127,7 @@ def _candidates(candidates: Sequence[CandidateRecord]) -> list[str]:
         snr = "-" if candidate.snr_db is None else layout.quantity(candidate.snr_db, "dB")
         mark = "chosen, " if candidate.chosen else ""
         why = f"; {candidate.why}" if candidate.why else ""
-        speed = f"{candidate.speedup:.2f} x"
+        speed = "-" if candidate.speedup is None else f"{candidate.speedup:.2f} x"
         rows.append((candidate.placement, speed, snr, f"{mark}{candidate.source}{why}"))
     head, *body = layout.columns(rows, right=(1, 2))
     return [heading(head), *body]

@@ -8,6 +8,7 @@ from graphopt.ir.files import from_bytes, load, save, tensor_bytes, to_bytes, wr
 from graphopt.ir.function import Function
 from graphopt.ir.graph import Graph
 from graphopt.ir.hashing import structural_hash
+from graphopt.ir.names import separate_node_names
 from graphopt.ir.node import Node, Value
 from graphopt.ir.opset import newest_opset, upgrade_opset
 from graphopt.ir.shapes import infer_shapes
@@ -31,6 +32,7 @@ __all__ = [
     "newest_opset",
     "parse",
     "save",
+    "separate_node_names",
     "structural_hash",
     "tensor_bytes",
     "to_bytes",

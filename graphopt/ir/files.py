@@ -19,7 +19,7 @@ from graphopt.ir.tensor import ExternalBytes, Tensor
 from graphopt.types import DType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from graphopt.ir.graph import Graph
@@ -186,14 +186,21 @@ def _stored(graph: Graph) -> Iterator[Tensor]:
             yield from attribute.tensors
 
 
-def save(graph: Graph, path: str | Path, *, external: bool | None = None) -> list[Path]:
-    """Write the model so that ``path`` is either complete or untouched; return what was written.
+def save(
+    graph: Graph,
+    path: str | Path,
+    *,
+    external: bool | None = None,
+    beside: Mapping[Path, bytes] | None = None,
+) -> list[Path]:
+    """Write the model so that every file is either complete or untouched; return what was written.
 
     Args:
         graph: the model.
         path: the file to write; a file that the model still reads from is refused.
         external: store large constants in ``<path>.data`` beside it; by default when they are
             over 1 GiB together.
+        beside: further files, which are written with the model or not at all.
 
     Raises:
         ModelError: G208, the file cannot be written or is an input of the model.
@@ -202,26 +209,30 @@ def save(graph: Graph, path: str | Path, *, external: bool | None = None) -> lis
     if external is None:
         external = tensor_bytes(graph) > INLINE_LIMIT
     data_path = path.with_name(path.name + ".data")
-    _refuse_sources(graph, (path, data_path))
+    beside = beside or {}
+    paths = [path, *([data_path] if external else []), *beside]
+    _refuse_sources(graph, paths)
     try:
-        if not external:
-            with _replacing(path) as (file,):
+        with _replacing(*paths) as (file, *others):
+            if external:
+                spill = _Spill(others.pop(0), data_path.name)
+                file.write(_serialized(model_from_graph(graph, spill.encode)))
+            else:
                 file.write(to_bytes(graph))
-            return [path]
-        with _replacing(path, data_path) as (file, data):
-            model = model_from_graph(graph, _Spill(data, data_path.name).encode)
-            file.write(_serialized(model))
-        return [path, data_path]
+            for other, content in zip(others, beside.values(), strict=True):
+                other.write(content)
+        return paths
     except OSError as error:
+        place = error.filename if error.filename in map(str, paths) else str(path)
         raise ModelError(
-            f"cannot write `{path}`: {error.strerror or error}",
+            f"cannot write `{place}`: {error.strerror or error}",
             code="G208",
-            where=str(path),
+            where=place,
             hint="choose another place, or make room there",
         ) from error
 
 
-def _refuse_sources(graph: Graph, targets: tuple[Path, ...]) -> None:
+def _refuse_sources(graph: Graph, targets: Sequence[Path]) -> None:
     sources = {t.external.path for t in _stored(graph) if t.external is not None}
     for target in targets:
         if target.resolve() in sources:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from graphopt.types import DType
 
 
+_MAX_VERSION = (1 << 31) - 1
+"""onnx looks versions up as 32-bit integers; a file may hold any number."""
+
+
 def verify(graph: Graph) -> None:
     """Check definitions, order, interface, opset imports, operator signatures and element types.
 
@@ -32,6 +36,8 @@ def verify(graph: Graph) -> None:
     """
     functions = frozenset((f.domain, f.name) for f in graph.functions)
     problem = next(_problems(graph, graph, functions), None)
+    if problem is None and not graph.root.opsets:
+        problem = "the model imports no operator set"
     if problem is not None:
         raise ModelError(
             problem,
@@ -112,7 +118,7 @@ class _Signature:
 @functools.cache
 def _signature(op: str, version: int, domain: str) -> _Signature | None:
     try:
-        schema = onnx.defs.get_schema(op, version, domain)
+        schema = onnx.defs.get_schema(op, min(version, _MAX_VERSION), domain)
     except onnx.defs.SchemaError:
         return None
     variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic

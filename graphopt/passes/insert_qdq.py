@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Context
     from graphopt.types import QuantParams
 
-_PLACEMENT = re.compile(r"auto|integer|float|(?:head-(\d+))?-?(?:tail-(\d+))?")
+_PLACEMENT = re.compile(r"auto|integer|float|(?:head-(\d+)(?:-(?=tail)|$))?(?:tail-(\d+))?")
 _HEAVY = ("Conv", "Gemm", "MatMul")
 
 
@@ -91,10 +91,10 @@ class InsertQdq:
         return PassResult(True, tuple(notes), metrics)
 
     def _decline(self, graph: Graph, context: Context) -> str | None:
-        if self.placement == "float":
-            return "float was chosen for the whole model"
         if not context.has_data:
             return "no data: ranges are unknown"
+        if self.placement == "float":
+            return "float was chosen for the whole model"
         if graph.opset < 13:
             return f"opset {graph.opset} has no per-channel DequantizeLinear"
         if graph.nodes("QuantizeLinear", "DequantizeLinear"):

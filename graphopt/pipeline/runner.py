@@ -80,7 +80,10 @@ class Runner:
 
     def _attempt(self, graph: Graph, step: Pass, before: str) -> PassRecord:
         result = step.run(graph, self.context)
-        graph.sort()
+        try:
+            graph.sort()
+        except GraphOptError as error:
+            raise _illegal(step, error) from error
         changed = ir.structural_hash(graph) != before
         if changed and not result.modified:
             raise PassError(
@@ -101,9 +104,7 @@ class Runner:
         try:
             ir.verify(graph)
         except GraphOptError as error:
-            raise PassError(
-                f"`{step.name}` left an illegal graph: {error.message}", code="G302"
-            ) from error
+            raise _illegal(step, error) from error
         if step.effect is Effect.EXACT:
             check = self.verifier.check_exact(graph)
             self.verifier.demand_exact(check, self.limits.max_relative_error, step.name)
@@ -124,6 +125,10 @@ class Runner:
             0.0,
             reason=error.message,
         )
+
+
+def _illegal(step: Pass, error: GraphOptError) -> PassError:
+    return PassError(f"`{step.name}` left an illegal graph: {error.message}", code="G302")
 
 
 def _options(step: Pass) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def race(
     """Run all contenders in turn, round by round, for about ``seconds`` in total.
 
     A round times every contender once, over enough inferences (about 2 ms) for the clock. The order
-    is shuffled, with a fixed seed, and each contender runs once untimed before it is timed, so that
+    is shuffled, with a fixed seed, and fast contenders run once untimed before they are timed, so that
     none profits from whose caches it finds.
     """
     repeats = {name: _warm_up(session, feeds[0]) for name, session in contenders.items()}
@@ -88,14 +88,14 @@ def _warm_up(session: Session, feed: Feed) -> int:
     started = time.perf_counter()
     session.run(feed)
     once = max(time.perf_counter() - started, 1e-7)
-    repeats = int(min(max(0.002 / once, 1), 200))
-    _time(session, feed, min(repeats, 20))
-    return repeats
+    return int(min(max(0.002 / once, 1), 200))
 
 
 def _time(session: Session, feed: Feed, repeats: int) -> float:
     run, inputs = session.native.run, dict(feed)
-    run(None, inputs)
+    if repeats > 1:
+        # An inference of 2 ms and more fills the caches itself.
+        run(None, inputs)
     started = time.perf_counter()
     for _ in range(repeats):
         run(None, inputs)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import GraphOptError, ModelError
-from graphopt.ir import Graph, save, tensor_bytes, to_bytes
+from graphopt.ir import Graph, newest_opset, save, tensor_bytes, to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -113,36 +113,52 @@ def _payload(
 
 
 def _first_line(error: Exception) -> str:
+    """Return what onnxruntime says, without its own source files and signatures."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ", "", lines[0])
-    return re.sub(r"/\S+/(onnxruntime/)", r"\1", text)[:300]
+    text = re.sub(r"\S*onnxruntime\S*\.(?:cc|h):\d+ .*?[)>] (?=[A-Z])", "", text)
+    return text.strip()[:300]
+
+
+_NEWEST_OPSET = r"official support for domain ai\.onnx is till opset (?P<newest>\d+)"
+_TOO_NEW = (
+    r"model (?P<what>IR version: \d+), max supported IR version: (?P<newest>\d+)",
+    rf"(?P<what>[Oo]pset \d+) is under development(?:.*{_NEWEST_OPSET})?",
+)
+_UNREGISTERED = (
+    r"error: (?:(?P<domain>[\w.]*):)?(?P<op>\w+)\S* is not a registered function/op",
+    r"\(\"(?P<node>[^\"]*)\", (?P<op>\w+), .* Error No (?:Op registered|opset import) for",
+    r"Could not find an implementation for (?P<op>\w+)\(\d+\) node with name '(?P<node>[^']*)'",
+)
+"""The ways in which onnxruntime says that it does not have an operator."""
 
 
 def explain_failure(error: Exception) -> GraphOptError:
     """Translate what onnxruntime says when it refuses a model."""
     text = str(error)
-    opset = re.search(
-        r"opset (\d+) is under development|Current official support.*?till opset (\d+)", text
-    )
-    if opset:
+    new = next(filter(None, (re.search(p, text) for p in _TOO_NEW)), None)
+    if new:
+        limit = f" (it runs up to {new['newest']})" if new["newest"] else ""
         return ModelError(
-            f"the model's opset is newer than this onnxruntime supports: {_first_line(error)}",
+            f"the model's {new['what'].replace(':', '')} is newer than this onnxruntime{limit}",
             code="G206",
             hint="update onnxruntime, or export the model for an older opset",
         )
-    missing = re.search(r"No Op registered for (\S+)|is not a registered function/op", text)
-    kernel = re.search(r"Could not find an implementation for (\S+)", text)
-    if missing or kernel:
-        found = re.search(r"(?:No Op registered for|implementation for) ([\w.]+)", text)
-        where = re.search(r"name '([^']+)'|[Nn]ode:\s*\(?([\w./:-]+)", text)
-        name = f" `{found.group(1)}`" if found else ""
+    found = next(filter(None, (re.search(p, text) for p in _UNREGISTERED)), None)
+    if found:
+        named = found.groupdict()
+        operator = ".".join(filter(None, (named.get("domain"), named["op"])))
         return ModelError(
-            f"onnxruntime has no implementation of the operator{name}",
+            f"onnxruntime has no implementation of the operator `{operator}`",
             code="G207",
-            where=next((g for g in where.groups() if g), None) if where else None,
+            where=f"node `{named['node']}`" if named.get("node") else None,
             hint="custom operators need their library; graphopt cannot check what it cannot run",
         )
-    return ModelError(f"onnxruntime cannot open the model: {_first_line(error)}", code="G215")
+    return ModelError(
+        f"onnxruntime cannot open the model: {_first_line(error)}",
+        code="G215",
+        hint="the model does not run as it is: repair it, or export it again",
+    )
 
 
 @functools.cache
@@ -163,12 +179,26 @@ def numpy_name(kind: str) -> str:
     return _numpy_names().get(found.group(1), found.group(1)) if found else ""
 
 
+@functools.cache
 def newest_supported_opset() -> int:
-    """Return the newest default operator set that the installed onnxruntime runs."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as native
+    """Return the newest default operator set that the installed onnxruntime takes.
 
-    versions = [int(d.version_range[0]) for d in native.get_all_opkernel_def() if d.domain == ""]
-    return max(versions)
+    There is no function for it: the answer is in what is said about a set that nobody has.
+    """
+    import onnxruntime as ort
+
+    graph = Graph("probe")
+    graph.opsets = {"": 1 << 30}
+    graph.set_outputs(graph.add_node("Constant", [], attributes={"value_int": 0}).outputs)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(to_bytes(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        found = re.search(_NEWEST_OPSET, str(error))
+        if found:
+            return int(found.group(1))
+    return newest_opset()
 
 
 def versions() -> dict[str, str]:

@@ -106,6 +106,7 @@ class Target:
         runtime: name of the fusion table that says what is executed in integer.
         provider: onnxruntime execution provider; empty where onnxruntime does not run there.
         session_config: onnxruntime session entries with which any host fuses as this target does.
+        cost_model: name of the cost model that prices graphs for it.
         uncertainty: half width of the latency interval, relative (0.4 means 40 %).
         sources: where each figure comes from, by dotted field name.
     """
@@ -123,4 +124,5 @@ class Target:
     energy: Energy | None = None
     aliases: tuple[str, ...] = ()
     session_config: dict[str, str] = field(default_factory=dict)
+    cost_model: str = "roofline"
     is_host: bool = False

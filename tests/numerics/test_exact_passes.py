@@ -1,4 +1,4 @@
-"""Exact passes on random parameters: same outputs within a stated bound, and rest on a second run."""
+"""Exact passes on random parameters: outputs within a stated bound, and rest on a second run."""
 
 from __future__ import annotations
 
@@ -118,11 +118,12 @@ def test_fusing_batch_norm_into_any_gemm(
 ) -> None:
     random = np.random.default_rng(seed)
     shape = (columns, rows) if transposed else (rows, columns)
+    operands = "x, w, c" if bias else "x, w"
     sizes = {"N": f"[{columns}]", "1,N": f"[1, {columns}]", "1": "[1]", "scalar": "", "": "[1]"}
     text = f"""m (float[M, {rows}] x) => (float[M, {columns}] y)
         <float{list(shape)} w, float{sizes[bias]} c, float[{columns}] g, float[{columns}] b,
          float[{columns}] m, float[{columns}] v> {{
-      a = Gemm <transB = {int(transposed)}, beta = {beta}, alpha = {alpha}> (x, w{", c" if bias else ""})
+      a = Gemm <transB = {int(transposed)}, beta = {beta}, alpha = {alpha}> ({operands})
       y = BatchNormalization <epsilon = 0.001> (a, g, b, m, v) }}"""
     dims = {"N": (columns,), "1,N": (1, columns), "1": (1,), "scalar": (), "": (1,)}[bias]
     made = {"w": normal(random, *shape), "c": normal(random, *dims)}

@@ -193,6 +193,23 @@ def test_write_whole_replaces_a_file_or_leaves_it(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("external", [False, True])
+def test_files_beside_are_written_with_the_model_or_not_at_all(
+    tmp_path: Path, external: bool
+) -> None:
+    report = tmp_path / "o.json"
+    written = ir.save(_graph(), tmp_path / "o.onnx", external=external, beside={report: b"{}"})
+    assert written[-1] == report
+    assert report.read_bytes() == b"{}"
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+    blocked = tmp_path / "blocked.json"
+    blocked.mkdir()
+    with pytest.raises(ModelError) as raised:
+        ir.save(_graph(), tmp_path / "p.onnx", external=external, beside={blocked: b"{}"})
+    assert (raised.value.code, raised.value.where) == ("G208", str(blocked))
+    assert sorted(tmp_path.iterdir()) == sorted([*written, blocked])
+
+
 def test_more_than_a_protobuf_holds_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = _graph()
     huge = ir.Tensor.from_array(np.zeros(1, np.float32))

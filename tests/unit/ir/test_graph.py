@@ -197,6 +197,28 @@ def test_rename_is_seen_by_readers_annotations_and_declared_types() -> None:
     assert onnx.ModelProto.FromString(ir.to_bytes(graph)) == model
 
 
+def test_what_is_said_about_a_tensor_goes_with_it() -> None:
+    model = onnx.ModelProto.FromString(ir.to_bytes(parse(CHAIN)))
+    for name in ("a", "b"):
+        model.graph.quantization_annotation.add(tensor_name=name)
+    model.graph.sparse_initializer.append(
+        h.make_sparse_tensor(
+            onnx.numpy_helper.from_array(np.ones(1, np.float32), "s"),
+            onnx.numpy_helper.from_array(np.array([1])),
+            [3],
+        )
+    )
+    model.graph.value_info.append(h.make_tensor_value_info("b", 1, ["N", 3]))
+    graph = ir.from_bytes(model.SerializeToString())
+    graph.replace_uses(graph.value("b"), graph.value("a"))
+    graph.remove(graph.nodes("Abs")[0])
+    graph.remove_value(graph.value("s"))
+    found = onnx.ModelProto.FromString(ir.to_bytes(graph)).graph
+    assert [a.tensor_name for a in found.quantization_annotation] == ["a"]
+    assert not found.sparse_initializer
+    assert not found.value_info
+
+
 def test_a_sparse_constant_can_be_renamed() -> None:
     sparse = h.make_sparse_tensor(
         onnx.numpy_helper.from_array(np.ones(1, np.float32), "s"),

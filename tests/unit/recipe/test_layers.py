@@ -166,6 +166,7 @@ def test_the_presets_are_what_the_documentation_says() -> None:
     assert preset_names() == ("default", "integer", "lossless")
     lossless = tuple(entry.use for entry in preset("lossless").passes)
     assert lossless == (
+        "fix-initializers",
         "upgrade-opset",
         "fold-constants",
         "eliminate-identity",

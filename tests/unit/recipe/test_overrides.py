@@ -99,7 +99,9 @@ def test_sections_and_top_level_values_are_set() -> None:
 
 
 def test_another_observer_drops_the_options_of_the_old_one() -> None:
-    assert apply_overrides(RECIPE, ["calibration.observer=min-max"]).calibration == Calibration()
+    assert apply_overrides(RECIPE, ["calibration.observer=min-max"]).calibration == Calibration(
+        observer="min-max"
+    )
     same = apply_overrides(RECIPE, ["calibration.observer=percentile"])
     assert same == RECIPE
 

@@ -1,0 +1,255 @@
+"""Which placement is chosen, with a stand-in for the clock and for the cost model."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pytest
+
+import graphopt
+from graphopt import planner
+from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.pipeline import Verifier, probe_feeds
+from graphopt.planner import Decision, choose_placement
+from graphopt.recipe import Limits
+from graphopt.runtime import RaceResult
+from graphopt.testing import context, graph, named_target, random_feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from graphopt.ir import Graph
+
+WEIGHTS = ", ".join(f"float[16, 16, 3, 3] w{i}" for i in range(4))
+MODEL = f"""m (float[N, 16, 6, 6] x) => (float[N, 16, 6, 6] y) <{WEIGHTS}> {{
+  [c0] a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+  [c1] b = Conv <pads = [1, 1, 1, 1]> (a, w1)
+  [c2] c = Conv <pads = [1, 1, 1, 1]> (b, w2)
+  [c3] y = Conv <pads = [1, 1, 1, 1]> (c, w3) }}"""
+THIN = """m (float[N, 3, 6, 6] x) => (float[N, 2, 6, 6] y)
+    <float[4, 3, 3, 3] w0, float[2, 4, 3, 3] w1> {
+  [c0] a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+  [c1] y = Conv <pads = [1, 1, 1, 1]> (a, w1) }"""
+SHAPES = {
+    "1111": "integer",
+    "1110": "tail-1",
+    "0111": "head-1",
+    "0110": "head-1-tail-1",
+    "0011": "head-2",
+    "0010": "head-2-tail-1",
+    "0001": "head-3",
+    "0000": "float",
+}
+
+
+def placement_of(model: Graph) -> str:
+    """Recognise a placement by which convolutions read integers."""
+    marks = ""
+    for node in model.nodes("Conv"):
+        weight = node.inputs[1]
+        assert weight is not None
+        marks += "1" if weight.producer is not None else "0"
+    if len(marks) == 4:
+        return SHAPES.get(marks, "other")
+    padded = "" if model.nodes("Pad", "Slice") else " thin"
+    return {"11": f"integer{padded}", "00": "float"}.get(marks, "other")
+
+
+@dataclass
+class FakeCost:
+    """Milliseconds by placement; what is not listed takes as long as float."""
+
+    name: ClassVar[str] = "fake"
+    ms: Mapping[str, float]
+    asked: list[str] = field(default_factory=list)
+
+    def estimate(self, model: Graph, target: Any) -> Any:
+        placement = placement_of(model)
+        self.asked.append(placement)
+        value = self.ms.get(placement, self.ms.get("float", 1.0))
+        return types.SimpleNamespace(latency_ms=types.SimpleNamespace(value=value))
+
+
+class FakeClock:
+    """A race whose result is known beforehand: milliseconds by label, for each race in turn."""
+
+    def __init__(self, *races: Mapping[str, float]) -> None:
+        self.races = list(races)
+        self.ran: list[set[str]] = []
+
+    def __call__(self, contenders: Mapping[str, Any], feeds: Any, **_: Any) -> RaceResult:
+        self.ran.append(set(contenders))
+        ms = self.races[min(len(self.ran), len(self.races)) - 1]
+        return RaceResult({}, {name: (ms.get(name, 1.0),) * 5 for name in contenders})
+
+
+def decide(
+    *,
+    text: str = MODEL,
+    ms: Mapping[str, float] | None = None,
+    clock: FakeClock | None = None,
+    limits: Limits | None = None,
+    data: bool = True,
+    step: InsertQdq | None = None,
+) -> Decision:
+    model = graph(text)
+    feeds = random_feeds(model, count=4)
+    target = named_target("x86-avx512-vnni")
+    asked = context(data=feeds, model=model) if data else context()
+    asked.cost = FakeCost(ms or {})
+    verifier = Verifier(model, target, probe_feeds(model, feeds, 0), feeds)
+    return choose_placement(
+        model,
+        step or InsertQdq(),
+        asked,
+        verifier,
+        limits or Limits(),
+        measure=clock is not None,
+        seconds=0.1,
+    )
+
+
+def chosen(decision: Decision) -> str:
+    (record,) = [c for c in decision.candidates if c.chosen]
+    return record.placement
+
+
+@pytest.mark.parametrize("best", [p for p in SHAPES.values() if p != "float"])
+def test_the_fastest_forecast_wins(best: str) -> None:
+    decision = decide(ms={**dict.fromkeys(SHAPES.values(), 0.9), "float": 1.0, best: 0.5})
+    assert decision.step.placement == chosen(decision) == best
+    speeds = {c.placement: c.speedup for c in decision.candidates}
+    assert speeds[best] == pytest.approx(2.0)
+    assert {c.source for c in decision.candidates} == {"estimated"}
+    assert set(speeds) == set(SHAPES.values())
+    assert speeds["float"] == 1.0
+
+
+def test_of_equally_fast_ones_the_most_accurate_wins() -> None:
+    decision = decide(ms={"float": 1.0, "integer": 0.500, "head-1": 0.503, "head-3": 0.52})
+    assert chosen(decision) == "head-1"
+    snr = {c.placement: c.snr_db for c in decision.candidates}
+    assert snr["head-1"] > snr["integer"]
+    assert snr["head-3"] > snr["head-1"]
+    assert snr["float"] is None
+
+
+def test_float_wins_where_nothing_is_forecast_to_be_as_fast() -> None:
+    slower = dict.fromkeys(SHAPES.values(), 1.02) | {"float": 1.0}
+    decision = decide(ms=slower)
+    assert decision.step.placement == chosen(decision) == "float"
+
+
+def test_as_fast_is_enough_for_a_forecast_because_the_file_is_smaller() -> None:
+    assert decide(ms=dict.fromkeys(SHAPES.values(), 1.0)).step.placement != "float"
+
+
+def test_a_measured_gain_within_the_noise_is_no_reason_to_quantize(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for gain, expected in ((1.03, "float"), (1.05, "integer")):
+        clock = FakeClock({"integer": 1 / gain})
+        monkeypatch.setattr(planner, "race", clock)
+        decision = decide(clock=clock)
+        assert decision.step.placement == expected
+        assert {c.source for c in decision.candidates} == {"measured"}
+
+
+def test_the_finalists_race_again_and_the_second_race_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = {"integer": 0.50, "head-1": 0.55, "tail-1": 0.6, "head-2": 0.7, "head-3": 0.8}
+    clock = FakeClock({"integer": 0.5}, first, {"integer": 0.6, "head-1": 0.5, "tail-1": 0.7})
+    monkeypatch.setattr(planner, "race", clock)
+    decision = decide(clock=clock)
+    assert chosen(decision) == "head-1"
+    assert clock.ran[-1] == {"integer", "head-1", "tail-1", "float"}
+    speeds = {c.placement: c.speedup for c in decision.candidates}
+    assert speeds["head-1"] == pytest.approx(2.0)
+    assert speeds["head-2"] == pytest.approx(1 / 0.7)
+
+
+def test_where_integer_is_far_too_slow_nothing_else_is_tried() -> None:
+    decision = decide(ms={"float": 1.0, "integer": 2.0, "head-1": 0.1})
+    assert [c.placement for c in decision.candidates] == ["integer", "float"]
+    assert decision.step.placement == "float"
+
+
+def test_without_data_there_is_nothing_to_choose() -> None:
+    decision = decide(data=False)
+    assert decision == Decision(InsertQdq(placement="float"))
+
+
+def test_what_is_too_noisy_is_out_and_says_so() -> None:
+    fast = dict.fromkeys(SHAPES.values(), 0.5) | {"float": 1.0}
+    decision = decide(ms=fast, limits=Limits(min_snr_db=300.0))
+    assert decision.step.placement == "float"
+    assert len(decision.candidates) >= 7
+    for record in decision.candidates:
+        assert not record.chosen
+        assert record.why.endswith("dB is below the limit of 300 dB")
+
+
+def test_only_the_noisy_ones_are_out() -> None:
+    fast = dict.fromkeys(SHAPES.values(), 0.5) | {"float": 1.0, "integer": 0.1}
+    open_choice = decide(ms=fast)
+    snr = {c.placement: c.snr_db for c in open_choice.candidates if c.snr_db is not None}
+    limit = (snr["integer"] + max(snr.values())) / 2
+    decision = decide(ms=fast, limits=Limits(min_snr_db=limit))
+    assert chosen(open_choice) == "integer"
+    assert chosen(decision) not in {"integer", "float"}
+    refused = {c.placement for c in decision.candidates if "below the limit" in c.why}
+    assert "integer" in refused
+
+
+@pytest.mark.parametrize(("thin_ms", "align"), [(0.4, False), (0.6, True)])
+def test_the_winner_is_also_tried_without_padded_channels(thin_ms: float, align: bool) -> None:
+    decision = decide(text=THIN, ms={"float": 1.0, "integer": 0.5, "integer thin": thin_ms})
+    assert decision.step.placement == "integer"
+    assert decision.step.align is align
+    assert chosen(decision) == ("integer" if align else "integer, not padded")
+
+
+def test_other_options_are_kept_in_every_candidate() -> None:
+    step = InsertQdq(exclude=("c1",), align=False)
+    decision = decide(ms=dict.fromkeys(SHAPES.values(), 0.5) | {"float": 1.0}, step=step)
+    assert decision.step.exclude == ("c1",)
+    assert not decision.step.align
+
+
+def test_trials_explain_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = graph(MODEL)
+    feeds = random_feeds(model, count=4)
+    asked = context(data=feeds, model=model)
+    asked.cost = FakeCost({"float": 1.0, "integer": 0.5})
+    verifier = Verifier(model, named_target("arm"), probe_feeds(model, feeds, 0), feeds)
+    choose_placement(model, InsertQdq(), asked, verifier, Limits(), measure=False, seconds=0.1)
+    assert asked.reasons == {}
+
+
+def test_a_model_with_one_product_has_one_placement() -> None:
+    text = """m (float[N, 8] x) => (float[N, 8] y) <float[8, 8] w> { [g] y = Gemm (x, w) }"""
+    model = graph(text)
+    feeds = random_feeds(model, count=4)
+    asked = context(data=feeds, model=model)
+    verifier = Verifier(model, named_target("x86"), probe_feeds(model, feeds, 0), feeds)
+    decision = choose_placement(
+        model, InsertQdq(), asked, verifier, Limits(), measure=False, seconds=0.1
+    )
+    assert {c.placement for c in decision.candidates} <= {"integer", "float"}
+
+
+def test_wasm_keeps_float_because_integer_is_forecast_to_be_slower(models: Path) -> None:
+    compiled = graphopt.compile(
+        models / "digits_resnet.onnx", target="wasm", data=models / "digits.npz"
+    )
+    assert 'placement = "float"' in compiled.report.recipe
+    assert chosen(Decision(InsertQdq(), compiled.report.candidates)) == "float"
+    assert not compiled.graph.nodes("QuantizeLinear")
+    assert {o.execution for o in compiled.report.operators} == {"float"}
+    with np.load(models / "digits.npz") as data:
+        assert len(data.files) >= 1
