@@ -278,7 +278,8 @@ class _Job:
                 "run again on an idle machine, or compile for a named target",
             )
         )
-        return self.original.copy(), None
+        kept = self.original.copy()
+        return kept, time_against(self.original, kept, feeds)
 
     def _take_back_qdq(self, runner: Runner, timed: Timed) -> None:
         """Record that the placement that won its race lost against the original."""

@@ -174,8 +174,8 @@ PAGES: dict[str, tuple[str, str]] = {
         "where the peak is.",
     ),
     "W211": (
-        "Without samples the ranges of activations are unknown, so nothing was quantized. The model "
-        "was only cleaned up, without any loss.",
+        "Without samples the ranges of activations are unknown, so nothing was quantized. The "
+        "model was only cleaned up, without any loss.",
         "Give some typical inputs with `--data`; a hundred are plenty, and they need no labels.",
     ),
     "W303": (

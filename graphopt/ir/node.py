@@ -72,6 +72,11 @@ class Value:
         return None
 
     @property
+    def stored(self) -> Tensor | None:
+        """What the graph stores for it, whether or not a graph input may override that."""
+        return self._tensor
+
+    @property
     def is_constant(self) -> bool:
         """Whether its value is known before the graph runs."""
         return self.tensor is not None

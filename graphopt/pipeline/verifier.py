@@ -98,7 +98,7 @@ def _too_old(original: Graph, error: ModelError) -> ModelError:
     if error.code != "G207" or original.opset >= OLDEST_OPSET:
         return error
     return ModelError(
-        f"the model is written for opset {original.opset}; onnxruntime runs {OLDEST_OPSET} and later",
+        f"the model is for opset {original.opset}; onnxruntime runs {OLDEST_OPSET} and later",
         code="G206",
         hint="export it again, or convert it with onnx.version_converter and check the result",
     )

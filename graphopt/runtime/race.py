@@ -63,8 +63,8 @@ def race(
     """Run all contenders in turn, round by round, for about ``seconds`` in total.
 
     A round times every contender once, over enough inferences (about 2 ms) for the clock. The order
-    is shuffled, with a fixed seed, and fast contenders run once untimed before they are timed, so that
-    none profits from whose caches it finds.
+    is shuffled, with a fixed seed, and fast contenders run once untimed before they are timed, so
+    that none profits from whose caches it finds.
     """
     repeats = {name: _warm_up(session, feeds[0]) for name, session in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}

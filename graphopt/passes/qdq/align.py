@@ -21,18 +21,19 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-def align_convolutions(graph: Graph, convolutions: Iterable[Node], rules: QuantizationRules) -> int:
-    """Pad thin first and last convolutions; return how many were changed.
+def align_convolutions(graph: Graph, units: Iterable[Node], rules: QuantizationRules) -> int:
+    """Pad thin first and last convolutions among the integer operators; return how many.
 
     Only where Q stands at the border of an island is a Pad worth its time; only an output that
     leaves the island is cut.
     """
+    members = frozenset(units)
     changed = 0
-    for node in convolutions:
+    for node in units:
         if node.op != "Conv" or node.attribute("group", 1) != 1:
             continue
         padded_input = _align_input(graph, node, rules.input_block)
-        padded_output = _align_output(graph, node, rules.output_block, rules.output_minimum)
+        padded_output = _align_output(graph, node, rules, members)
         changed += padded_input or padded_output
     if changed:
         graph.sort()
@@ -90,12 +91,15 @@ def _is_border(quantize: Node) -> bool:
     )
 
 
-def _align_output(graph: Graph, node: Node, block: int, minimum: int) -> bool:
+def _align_output(
+    graph: Graph, node: Node, rules: QuantizationRules, units: frozenset[Node]
+) -> bool:
     quantize = _following_q(node)
     weight = _producer(node, 1)
     channels = _stored(weight).shape[0]
-    wanted = max(-(-channels // block) * block, minimum)
-    if quantize is None or wanted == channels or not _leaves_island(quantize):
+    block = rules.output_block
+    wanted = max(-(-channels // block) * block, rules.output_minimum)
+    if quantize is None or wanted == channels or not _leaves_island(quantize, units):
         return False
     missing = wanted - channels
     rank = _stored(weight).ndim
@@ -139,13 +143,13 @@ def _following_q(node: Node) -> Node | None:
     return None
 
 
-def _leaves_island(quantize: Node) -> bool:
-    """Whether no heavy integer operator reads what was quantized here."""
-    for dequantize in quantize.outputs[0].consumers:
-        for reader in dequantize.outputs[0].consumers:
-            if reader.op in {"Conv", "Gemm", "MatMul", "Add", "Mul"}:
-                return False
-    return True
+def _leaves_island(quantize: Node, units: frozenset[Node]) -> bool:
+    """Whether no integer operator reads what was quantized here."""
+    return not any(
+        reader in units
+        for dequantize in quantize.outputs[0].consumers
+        for reader in dequantize.outputs[0].consumers
+    )
 
 
 def _producer(node: Node, index: int) -> Node:

@@ -148,9 +148,9 @@ class Rewriter:
     ) -> Value:
         """Dequantize per channel, with equal scales: same values, but left in float at load."""
         channels = value.shape[1] if value.shape is not None and len(value.shape) > 1 else None
-        if not isinstance(channels, int):
-            return self._dequantize(name, stored, params)
         self.protected += nodes
+        if not isinstance(channels, int):
+            return self._hide(self._dequantize(name, stored, params))
         wide = QuantParams(params.scale * channels, params.zero_point * channels, params.dtype, 1)
         return self._dequantize(name, stored, wide)
 
@@ -229,7 +229,7 @@ class Rewriter:
         self._replace(node, 2, old, self._dequantize(old.name, stored, params))
 
     def _lift_bias(self, node: Node) -> None:
-        """Give the bias after a MatMul the rank of its output, so that it stays a MatMul and Add."""
+        """Give the bias after a MatMul the rank of its output, so that the two stay apart."""
         add = bias_add_after(node)
         if add is None:
             return
