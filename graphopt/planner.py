@@ -155,7 +155,7 @@ class _Workshop:
         candidate = Candidate(step, made, session, snr)
         limit = self.limits.min_snr_db
         if snr is not None and not snr >= limit:
-            why = f"{snr:.1f} dB is below the limit of {limit:g} dB"
+            why = f"below the limit of {limit:g} dB"
             self.rejected.append(
                 CandidateRecord(candidate.label, None, "measured", snr, False, why)
             )

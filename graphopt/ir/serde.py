@@ -43,6 +43,7 @@ def graph_from_model(
         ModelError: G205 names defined twice, tensors that do not hold what they declare, unknown
             element types; G209 graphs nested too deep; and what ``locate`` raises.
     """
+    _check_text(model)
     graph = Graph(model.graph.name)
     graph.ir_version = model.ir_version
     graph.opsets = {o.domain: o.version for o in model.opset_import}
@@ -54,6 +55,31 @@ def graph_from_model(
             check_values(tensor)
     _fill(graph, model.graph, locate, depth=0)
     return graph
+
+
+def _check_text(model: onnx.ModelProto) -> None:
+    """Refuse names that are not UTF-8; protobuf hands those out as bytes, which sort with nothing.
+
+    Only what names the graph's parts is looked at: the rest is carried through as it is.
+    """
+    names = [model.graph.name, *(o.domain for o in model.opset_import)]
+    names += [p.key for p in model.metadata_props]
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        names += [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
+        for node in graph.node:
+            names += [node.op_type, node.name, node.domain, *node.input, *node.output]
+            for attribute in node.attribute:
+                names.append(attribute.name)
+                graphs += [attribute.g] if attribute.HasField("g") else attribute.graphs
+    damaged = next((n for n in names if not isinstance(n, str)), None)
+    if damaged is not None:
+        raise ModelError(
+            f"the name {damaged!r} is not UTF-8",
+            code="G205",
+            hint="the file is damaged, or its exporter is at fault",
+        )
 
 
 def model_from_graph(graph: Graph, encode: Encode | None = None) -> onnx.ModelProto:

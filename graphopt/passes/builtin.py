@@ -19,6 +19,7 @@ def graphopt_register_passes() -> list[type[Pass]]:
     from graphopt.passes.fix_initializers import FixInitializers
     from graphopt.passes.fold_constants import FoldConstants
     from graphopt.passes.fuse_conv_batchnorm import FuseConvBatchnorm
+    from graphopt.passes.fuse_matmul_add import FuseMatmulAdd
     from graphopt.passes.insert_qdq import InsertQdq
     from graphopt.passes.upgrade_opset import UpgradeOpset
 
@@ -29,6 +30,7 @@ def graphopt_register_passes() -> list[type[Pass]]:
         FixInitializers,
         FoldConstants,
         FuseConvBatchnorm,
+        FuseMatmulAdd,
         InsertQdq,
         UpgradeOpset,
     ]

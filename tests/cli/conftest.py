@@ -124,9 +124,11 @@ def report() -> r.Report:
 class FakeCompiled:
     report: r.Report
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path) -> tuple[Path, Path]:
         path.write_bytes(b"model")
-        path.with_suffix(".json").write_text(to_json(self.report), encoding="utf-8")
+        report = path.with_suffix(".json")
+        report.write_text(to_json(self.report), encoding="utf-8")
+        return path, report
 
 
 @pytest.fixture

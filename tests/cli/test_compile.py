@@ -201,8 +201,9 @@ def test_a_failed_limit_is_1_and_writes_only_with_keep(
         def __init__(self) -> None:
             self.report = report
 
-        def save(self, path: Path) -> None:
+        def save(self, path: Path) -> tuple[Path, ...]:
             path.write_bytes(b"kept")
+            return (path,)
 
     error = LimitError("`min-snr-db` is 31.2 dB, below 40 dB", hint="lower `--min-snr`")
     error.compiled = Compiled()

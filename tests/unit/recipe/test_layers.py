@@ -171,6 +171,7 @@ def test_the_presets_are_what_the_documentation_says() -> None:
         "fold-constants",
         "eliminate-identity",
         "fuse-conv-batchnorm",
+        "fuse-matmul-add",
         "eliminate-dead",
     )
     quantized = (*lossless, "calibrate", "insert-qdq")

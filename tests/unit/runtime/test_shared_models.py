@@ -49,7 +49,7 @@ SLOW = (
     "imagenet_proxyless_w025_r112",
     "stories260k_decoder",
 )
-FLOAT = {"mnist_cntk": 1, "stories260k_decoder": 10}
+FLOAT = {"stories260k_decoder": 10}
 """Heavy operators without an integer kernel: a rank-2 MatMul with bias; attention's products."""
 
 
