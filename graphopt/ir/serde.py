@@ -64,7 +64,7 @@ def _check_text(model: onnx.ModelProto) -> None:
     """
     names = [model.graph.name, *(o.domain for o in model.opset_import)]
     names += [p.key for p in model.metadata_props]
-    graphs = [model.graph]
+    graphs: list[onnx.GraphProto] = [model.graph]
     while graphs:
         graph = graphs.pop()
         names += [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
@@ -72,12 +72,12 @@ def _check_text(model: onnx.ModelProto) -> None:
             names += [node.op_type, node.name, node.domain, *node.input, *node.output]
             for attribute in node.attribute:
                 names.append(attribute.name)
-                graphs += [attribute.g] if attribute.HasField("g") else attribute.graphs
+                graphs += [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
     damaged = next((n for n in names if not isinstance(n, str)), None)
     if damaged is not None:
         raise ModelError(
             f"the name {damaged!r} is not UTF-8",
-            code="G205",
+            code="G202",
             hint="the file is damaged, or its exporter is at fault",
         )
 

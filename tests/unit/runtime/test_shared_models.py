@@ -50,7 +50,7 @@ SLOW = (
     "stories260k_decoder",
 )
 FLOAT = {"stories260k_decoder": 10}
-"""Heavy operators without an integer kernel: a rank-2 MatMul with bias; attention's products."""
+"""Heavy operators without an integer kernel: the products of attention."""
 
 
 def samples(shared: Path, name: str) -> Any:
