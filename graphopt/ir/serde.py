@@ -67,7 +67,8 @@ def _check_text(model: onnx.ModelProto) -> None:
     graphs: list[onnx.GraphProto] = [model.graph]
     while graphs:
         graph = graphs.pop()
-        names += [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
+        names += [v.name for v in graph.input] + [v.name for v in graph.output]
+        names += [t.name for t in graph.initializer]
         for node in graph.node:
             names += [node.op_type, node.name, node.domain, *node.input, *node.output]
             for attribute in node.attribute:
