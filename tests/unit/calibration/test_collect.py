@@ -184,7 +184,8 @@ def test_memory_does_not_grow_with_samples(observer: MinMax | Percentile) -> Non
 
     peak(2)  # imports and caches
     few, many = peak(50), peak(500)
-    assert many < few * 1.1 + 50_000  # 450 more samples are 36 MB; offsets take 8 bytes each
+    # 450 more samples are 36 MB; what may grow is 8 bytes an offset and the collector's lateness.
+    assert many < few * 1.1 + 500_000
 
 
 # --- cache --------------------------------------------------------------------
