@@ -46,6 +46,9 @@ _LARGE_PLACEMENTS = ("integer", "head-1")
 _FINALISTS = 3
 _EQUAL = 0.01
 """Speeds closer than this are equal for a timing on a shared machine; accuracy decides then."""
+_PADDING_DOUBT = 0.02
+"""Padding nearly always pays; only a clear loss speaks against it."""
+
 _WORTH = 0.04
 """Gain over float that is worth the loss of accuracy, and that noise does not produce."""
 _HOPELESS = 0.6
@@ -196,7 +199,8 @@ def _padded_or_not(
     # Both speeds from the same rounds, then placed where the first race put the winner.
     speeds = {**speeds, other.label: speeds[chosen.label] * pair[other.label] / pair[chosen.label]}
     candidates.append(other)
-    return (other if pair[other.label] > pair[chosen.label] else chosen), speeds
+    is_faster = pair[other.label] > pair[chosen.label] * (1 + _PADDING_DOUBT)
+    return (other if is_faster else chosen), speeds
 
 
 class _Stopwatch:

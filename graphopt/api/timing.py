@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 NEVER_SLOWER = 0.97
 """Ratio to the original below which a result is slower; closer is noise on a shared machine."""
 
+NO_GAIN = 1.0
+"""Ratio below which integers are not worth what they cost in accuracy."""
+
 
 @dataclass(frozen=True)
 class Timed:
@@ -39,10 +42,9 @@ class Timed:
     rounds: int
     threads: int
 
-    @property
-    def is_slower(self) -> bool:
-        """Whether both the median and the minima say that the result is slower."""
-        return max(self.ratio, self.ratio_of_minima) < NEVER_SLOWER
+    def is_below(self, ratio: float) -> bool:
+        """Whether both the median and the minima say that the result is not that fast."""
+        return max(self.ratio, self.ratio_of_minima) < ratio
 
 
 def time_against(
