@@ -9,6 +9,7 @@ them, so that nothing gets slower by being quantized.
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 FLOAT = "float"
 PLACEMENTS = (
     "integer",
-    "tail-1",
     "head-1",
+    "tail-1",
     "head-1-tail-1",
     "head-2",
     "head-2-tail-1",
@@ -53,6 +54,10 @@ _WORTH = 0.04
 """Gain over float that is worth the loss of accuracy, and that noise does not produce."""
 _HOPELESS = 0.6
 """All-integer at less than this speed of float: no float head or tail will make up for it."""
+_PATIENCE = 1.0
+"""Seconds after which no further candidate is made, when they are timed."""
+_CLEARLY = 0.95
+"""What is slower than this share of all-integer is not varied any further."""
 _SNR_SAMPLES = 8
 
 
@@ -167,19 +172,36 @@ class _Workshop:
 
 
 def _candidates(workshop: _Workshop, judge: _Stopwatch | _Forecast) -> list[Candidate]:
-    """Make the placements that differ; give up early where integer is far too slow."""
+    """Make the placements that differ, leaving out variations of what clearly loses."""
     heavy = len(workshop.graph.nodes(*HEAVY))
     large = ir.tensor_bytes(workshop.graph) > _LARGE_BYTES
     placements = _LARGE_PLACEMENTS if large else PLACEMENTS
     kept: list[Candidate] = []
+    speeds: dict[str, float] = {}
+    started = time.perf_counter()
     for placement in workshop.context.progress(placements, len(placements), "placing"):
+        if _is_ruled_out(placement, speeds):
+            continue
         candidate = workshop.make(placement=placement)
         if candidate is None:
             continue
         kept.append(candidate)
-        if heavy < 2 or (len(kept) == 1 and judge.speeds(kept)[candidate.label] < _HOPELESS):
+        if len(kept) in {1, 3}:
+            speeds = judge.glance(kept)
+        if heavy < 2 or speeds[kept[0].label] < _HOPELESS:
+            break
+        # An estimate must not depend on how busy the machine is; a timing does anyway.
+        if judge.is_timed and len(kept) >= 3 and time.perf_counter() - started > _PATIENCE:
             break
     return kept
+
+
+def _is_ruled_out(placement: str, speeds: Mapping[str, float]) -> bool:
+    """Whether a longer float head, or a float tail, has been seen to lose against all-integer."""
+    integer = speeds.get("integer", 0.0)
+    loses = {end for end in ("head-1", "tail-1") if speeds.get(end, integer) < integer * _CLEARLY}
+    deeper = placement.startswith(("head-2", "head-3")) and "head-1" in loses
+    return deeper or (placement.endswith("-tail-1") and "tail-1" in loses)
 
 
 def _padded_or_not(
@@ -207,20 +229,25 @@ class _Stopwatch:
     """Times candidates on this machine, against the optimised float graph."""
 
     source = "measured"
+    is_timed = True
 
     def __init__(self, graph: Graph, verifier: Verifier, seconds: float) -> None:
         self.feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
-        self.float = open_session(graph, target=verifier.target)
+        self.float = verifier.open(graph)[0]
         self.seconds = seconds
 
     def speeds(self, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Race all candidates briefly, then the best few again; the second race counts."""
-        sessions = {c.label: c.session for c in candidates}
         if len(candidates) <= 2:
-            return self._race(sessions, self.seconds / 4)
+            return self.glance(candidates)
+        sessions = {c.label: c.session for c in candidates}
         speeds = self._race(sessions, self.seconds / 2)
         finalists = sorted(speeds, key=lambda p: -speeds[p])[:_FINALISTS]
         return speeds | self._race({p: sessions[p] for p in finalists}, self.seconds / 2)
+
+    def glance(self, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """Race all candidates once, briefly."""
+        return self._race({c.label: c.session for c in candidates}, self.seconds / 4)
 
     def _race(self, sessions: Mapping[str, Session], seconds: float) -> dict[str, float]:
         result = race({**sessions, FLOAT: self.float}, self.feeds, seconds=seconds, min_rounds=5)
@@ -231,10 +258,15 @@ class _Forecast:
     """Asks the cost model, where the target is not this machine."""
 
     source = "estimated"
+    is_timed = False
 
     def __init__(self, graph: Graph, context: PipelineContext) -> None:
         self.context = context
         self.float_ms = context.cost.estimate(graph, context.target).latency_ms.value
+
+    def glance(self, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """Estimate; there is nothing quicker."""
+        return self.speeds(candidates)
 
     def speeds(self, candidates: Sequence[Candidate]) -> dict[str, float]:
         """Return the estimated speed of each candidate against the optimised float graph."""

@@ -47,7 +47,8 @@ def bench(
         timing = result.timings["model"]
         return BenchResult(name, timing.median_ms, timing.rounds, threads, basis)
     other, other_name = read_model(against)
-    timed = time_against(other, graph, feeds, seconds=seconds, threads=threads)
+    sessions = [open_session(g, threads=threads) for g in (other, graph)]
+    timed = time_against(sessions[0], sessions[1], feeds, seconds=seconds)
     return BenchResult(
         model=name,
         ms_a=timed.after_ms,

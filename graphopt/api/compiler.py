@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from graphopt.report import CandidateRecord, Observe
     from graphopt.targets.base import Target
 
-RACE_SECONDS = 0.5
+RACE_SECONDS = 0.4
 """How long candidates are timed on the host, all together."""
 SEED = 0
 
@@ -202,7 +202,7 @@ class _Job:
             result=facts(graph, ""),
             recipe=write_recipe(self._written_recipe()),
             passes=tuple(runner.records),
-            operators=operators(graph, self.target, context),
+            operators=operators(verifier.open(graph)[1], context),
             figures=figures(self.original, graph, context, measured),
             candidates=self.candidates,
             explanations=tuple(context.explanations.values()),
@@ -263,11 +263,11 @@ class _Job:
         if not self.measure or not verifier.has_probes:
             return graph, None
         feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
-        timed = time_against(self.original, graph, feeds)
+        timed = time_against(verifier.original, verifier.open(graph)[0], feeds)
         if timed.is_below(NO_GAIN) and self.before_qdq is not None:
             self._take_back_qdq(runner, timed)
             graph = self.before_qdq
-            timed = time_against(self.original, graph, feeds)
+            timed = time_against(verifier.original, verifier.open(graph)[0], feeds)
         if not timed.is_below(NEVER_SLOWER):
             return graph, timed
         self.notices.append(
@@ -279,7 +279,7 @@ class _Job:
             )
         )
         kept = self.original.copy()
-        return kept, time_against(self.original, kept, feeds)
+        return kept, time_against(verifier.original, verifier.open(kept)[0], feeds)
 
     def _take_back_qdq(self, runner: Runner, timed: Timed) -> None:
         """Record that the placement that won its race lost against the original."""

@@ -6,10 +6,8 @@ import dataclasses
 import platform
 from typing import TYPE_CHECKING, Any
 
-from graphopt import ir
 from graphopt.errors import LimitError
 from graphopt.report import CalibrationRecord, FigureRecord, Notice, OperatorRecord
-from graphopt.runtime import census
 from graphopt.targets import host_target
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.pipeline import PipelineContext, Verifier
     from graphopt.recipe import Recipe
+    from graphopt.runtime import Census
     from graphopt.targets.base import Target
     from graphopt.types import Figure
 
@@ -35,9 +34,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def operators(graph: Graph, target: Target, context: PipelineContext) -> tuple[OperatorRecord, ...]:
+def operators(census: Census | None, context: PipelineContext) -> tuple[OperatorRecord, ...]:
     """Return how the runtime executes every heavy operator, from the graph that it really runs."""
-    if ir.tensor_bytes(graph) > (512 << 20):
+    if census is None:
         return ()
     reasons = {
         node: e.reason for (by, node), e in context.explanations.items() if by == "insert-qdq"
@@ -46,7 +45,7 @@ def operators(graph: Graph, target: Target, context: PipelineContext) -> tuple[O
         "no calibration data was given" if not context.has_data else "the model runs in float"
     )
     records = []
-    for found in census(graph, target).heavy:
+    for found in census.heavy:
         reason = None if found.integer else reasons.get(found.node, fallback)
         execution = "integer" if found.integer else "float"
         records.append(OperatorRecord(found.node, found.op, execution, found.kernel, reason))

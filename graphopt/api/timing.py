@@ -6,15 +6,14 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphopt.runtime import open_session, race
+from graphopt.runtime import race
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
 
-    from graphopt.ir import Graph
+    from graphopt.runtime import Session
 
     Feed = Mapping[str, np.ndarray[Any, Any]]
 
@@ -48,19 +47,10 @@ class Timed:
 
 
 def time_against(
-    before: Graph | Path,
-    after: Graph | Path,
-    feeds: Sequence[Feed],
-    *,
-    seconds: float = 0.3,
-    threads: int = 1,
+    before: Session, after: Session, feeds: Sequence[Feed], *, seconds: float = 0.25
 ) -> Timed:
     """Race two models on the same feeds, warm and interleaved."""
-    sessions = {
-        "before": open_session(before, threads=threads),
-        "after": open_session(after, threads=threads),
-    }
-    result = race(sessions, feeds, seconds=seconds, min_rounds=9)
+    result = race({"before": before, "after": after}, feeds, seconds=seconds, min_rounds=9)
     ratios = sorted(
         b / a for b, a in zip(result.samples["before"], result.samples["after"], strict=True)
     )
@@ -73,5 +63,5 @@ def time_against(
         high=ratios[-1 - edge],
         ratio_of_minima=result.speedup_of_minima("after", "before"),
         rounds=len(ratios),
-        threads=threads,
+        threads=after.threads,
     )

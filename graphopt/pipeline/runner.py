@@ -108,6 +108,7 @@ class Runner:
         if step.effect is Effect.EXACT:
             check = self.verifier.check_exact(graph)
             self.verifier.demand_exact(check, self.limits.max_relative_error, step.name)
+            self.verifier.census = check.census
             return dataclasses.replace(record, max_error=check.max_error)
         session, _ = self.verifier.open(graph)
         found = self.verifier.snr(session)

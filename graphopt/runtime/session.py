@@ -27,8 +27,11 @@ _IN_MEMORY_LIMIT = 512 << 20
 class Session:
     """An open model: typed, quiet, one thread unless told otherwise."""
 
-    def __init__(self, native: Any, folder: tempfile.TemporaryDirectory[str] | None) -> None:
+    def __init__(
+        self, native: Any, folder: tempfile.TemporaryDirectory[str] | None, threads: int
+    ) -> None:
         self.native = native
+        self.threads = threads
         self._folder = folder
         self.inputs: tuple[tuple[str, tuple[int | str | None, ...], str], ...] = tuple(
             (i.name, tuple(i.shape), numpy_name(i.type)) for i in native.get_inputs()
@@ -94,7 +97,7 @@ def open_session(
         native = ort.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise explain_failure(error) from error
-    return Session(native, folder)
+    return Session(native, folder, threads)
 
 
 def _payload(

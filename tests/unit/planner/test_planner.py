@@ -125,8 +125,17 @@ def test_the_fastest_forecast_wins(best: str) -> None:
     speeds = {c.placement: c.speedup for c in decision.candidates}
     assert speeds[best] == pytest.approx(2.0)
     assert {c.source for c in decision.candidates} == {"estimated"}
-    assert set(speeds) == set(SHAPES.values())
+    clear = {"integer", "head-1", "tail-1", "float"} if best == "integer" else SHAPES.values()
+    assert set(speeds) == set(clear)
     assert speeds["float"] == 1.0
+
+
+def test_what_clearly_loses_is_not_varied() -> None:
+    ms = {**dict.fromkeys(SHAPES.values(), 0.5), "float": 1.0}
+    tried = {c.placement for c in decide(ms={**ms, "tail-1": 0.6}).candidates}
+    assert tried == {"integer", "head-1", "tail-1", "head-2", "head-3", "float"}
+    tried = {c.placement for c in decide(ms={**ms, "head-1": 0.6}).candidates}
+    assert tried == {"integer", "head-1", "tail-1", "head-1-tail-1", "float"}
 
 
 def test_of_equally_fast_ones_the_most_accurate_wins() -> None:
@@ -163,7 +172,8 @@ def test_the_finalists_race_again_and_the_second_race_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = {"integer": 0.50, "head-1": 0.55, "tail-1": 0.6, "head-2": 0.7, "head-3": 0.8}
-    clock = FakeClock({"integer": 0.5}, first, {"integer": 0.6, "head-1": 0.5, "tail-1": 0.7})
+    glances = {"integer": 0.5}, {"integer": 0.5, "head-1": 0.5, "tail-1": 0.5}
+    clock = FakeClock(*glances, first, {"integer": 0.6, "head-1": 0.5, "tail-1": 0.7})
     monkeypatch.setattr(planner, "race", clock)
     decision = decide(clock=clock)
     assert chosen(decision) == "head-1"
