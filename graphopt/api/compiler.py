@@ -29,7 +29,7 @@ from graphopt.api.setup import (
     resolve_recipe,
 )
 from graphopt.api.source import facts, naming, read_model
-from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, time_against
+from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError, ModelError, RecipeError
 from graphopt.passes.insert_qdq import InsertQdq
 from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
@@ -263,11 +263,11 @@ class _Job:
         if not self.measure or not verifier.has_probes:
             return graph, None
         feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
-        timed = time_against(verifier.original, verifier.open(graph)[0], feeds)
+        timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
         if timed.is_below(NO_GAIN) and self.before_qdq is not None:
             self._take_back_qdq(runner, timed)
             graph = self.before_qdq
-            timed = time_against(verifier.original, verifier.open(graph)[0], feeds)
+            timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
         if not timed.is_below(NEVER_SLOWER):
             return graph, timed
         self.notices.append(

@@ -65,3 +65,9 @@ def time_against(
         rounds=len(ratios),
         threads=after.threads,
     )
+
+
+def confirmed(before: Session, after: Session, feeds: Sequence[Feed]) -> Timed:
+    """Race two models, and a second time for longer where the first says that ``after`` lost."""
+    timed = time_against(before, after, feeds)
+    return time_against(before, after, feeds, seconds=0.5) if timed.is_below(NO_GAIN) else timed

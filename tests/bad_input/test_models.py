@@ -119,7 +119,8 @@ def _old(opset: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("opset", [7, 8, 9, 10, 11, 12])
 def test_opsets_7_to_12_are_upgraded_and_run(bench: Bench, opset: int, target: str) -> None:
     path = write(_old(opset))
-    written = bench.compiles(path, "--target", target)
+    # Not timed: of two models of a microsecond the machine may call either the slower one.
+    written = bench.compiles(path, "--target", target, "--no-measure")
     made = onnx.load(written)
     assert {o.domain: o.version for o in made.opset_import}[""] >= 13
     feeds = {"x": X[None]}
