@@ -54,7 +54,7 @@ _WORTH = 0.04
 """Gain over float that is worth the loss of accuracy, and that noise does not produce."""
 _HOPELESS = 0.6
 """All-integer at less than this speed of float: no float head or tail will make up for it."""
-_PATIENCE = 1.0
+_PATIENCE = 0.5
 """Seconds after which no further candidate is made, when they are timed."""
 _CLEARLY = 0.95
 """What is slower than this share of all-integer is not varied any further."""
