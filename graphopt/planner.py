@@ -47,8 +47,8 @@ _LARGE_PLACEMENTS = ("integer", "head-1")
 _FINALISTS = 3
 _EQUAL = 0.01
 """Speeds closer than this are equal for a timing on a shared machine; accuracy decides then."""
-_PADDING_DOUBT = 0.02
-"""Padding nearly always pays; only a clear loss speaks against it."""
+_DOUBT = 0.02
+"""All-integer, and padding, nearly always pay; only a clear loss speaks against them."""
 
 _WORTH = 0.04
 """Gain over float that is worth the loss of accuracy, and that noise does not produce."""
@@ -221,7 +221,7 @@ def _padded_or_not(
     # Both speeds from the same rounds, then placed where the first race put the winner.
     speeds = {**speeds, other.label: speeds[chosen.label] * pair[other.label] / pair[chosen.label]}
     candidates.append(other)
-    is_faster = pair[other.label] > pair[chosen.label] * (1 + _PADDING_DOUBT)
+    is_faster = pair[other.label] > pair[chosen.label] * (1 + _DOUBT)
     return (other if is_faster else chosen), speeds
 
 
@@ -280,7 +280,7 @@ class _Forecast:
 def _best(
     speeds: Mapping[str, float], candidates: Sequence[Candidate], *, prefers_small: bool
 ) -> Candidate | None:
-    """Return the fastest; the more accurate of equals; None where float is not slower.
+    """Return the fastest; all-integer in doubt, or the more accurate of equals; None for float.
 
     Where speed is only estimated, a placement that is as fast as float is taken all the same: the
     file is a quarter of the size.
@@ -288,5 +288,8 @@ def _best(
     top = max(speeds[c.label] for c in candidates)
     if top < (1.0 if prefers_small else 1.0 + _WORTH):
         return None
+    whole = candidates[0]
+    if whole.step.placement == "integer" and speeds[whole.label] >= top * (1 - _DOUBT):
+        return whole
     equals = [c for c in candidates if speeds[c.label] >= top * (1 - _EQUAL)]
     return max(equals, key=lambda c: c.snr_db if c.snr_db is not None else 0.0)

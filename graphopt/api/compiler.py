@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from graphopt.report import CandidateRecord, Observe
     from graphopt.targets.base import Target
 
-RACE_SECONDS = 0.3
+RACE_SECONDS = 0.4
 """How long candidates are timed on the host, all together."""
 SEED = 0
 
