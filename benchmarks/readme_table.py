@@ -63,7 +63,8 @@ def table() -> str:
         f"{summary['geomean_against_peer']:.2f} x `quantize_static` (u8s8 per channel, after its "
         "pre-processing) where that works. Quality is on labelled data that was not calibrated on, "
         "or SNR against the original where there are no labels; it is from compiles of its own, "
-        "and two compiles for a host may choose different placements. Scripts: `benchmarks/speed.py`, "
+        "and two compiles for a host may choose different placements. "
+        "Scripts: `benchmarks/speed.py`, "
         "`accuracy.py`, `compile_cost.py`.",
     ]
     return "\n".join(lines)
