@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import graphopt
 from graphopt import ir
 from graphopt.passes import insert_qdq
-from graphopt.passes.qdq.parameters import activation_params
+from graphopt.passes.quantize.qdq.parameters import activation_params
 from graphopt.pipeline import snr_db
 from graphopt.runtime import census, open_session
 from graphopt.testing import named_target

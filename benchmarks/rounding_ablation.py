@@ -16,7 +16,7 @@ import numpy as np
 
 import graphopt
 from graphopt import ir
-from graphopt.passes.qdq import parameters
+from graphopt.passes.quantize.qdq import parameters
 from graphopt.pipeline import snr_db
 from graphopt.runtime import open_session
 from workloads import Workload, scores, workloads

@@ -31,7 +31,7 @@ from graphopt.api.setup import (
 from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError, ModelError, RecipeError
-from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
 from graphopt.planner import FLOAT, Decision, choose_placement
 from graphopt.recipe import PassEntry, write_recipe

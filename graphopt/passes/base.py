@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -65,6 +65,16 @@ class Context(Protocol):
         """Return the calibrated range of each named tensor; runs the data once, shared by all.
 
         Tensors that the data never reached, or that are not numeric, are absent.
+        """
+        ...
+
+    def stream(
+        self, graph: Graph, names: Sequence[str]
+    ) -> Iterator[tuple[int, str, np.ndarray[Any, Any]]]:
+        """Yield (sample, name, values) of the named tensors over the calibration data.
+
+        Samples come in order, and the tensors of one sample together; nothing is kept, so what is
+        needed of them is accumulated by the caller. Without data nothing is yielded.
         """
         ...
 

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 @hookimpl
 def graphopt_register_passes() -> list[type[Pass]]:
     """Return the built-in passes; imported here, so that other look-ups stay cheap."""
-    from graphopt.passes.calibrate import Calibrate
-    from graphopt.passes.eliminate_dead import EliminateDead
-    from graphopt.passes.eliminate_identity import EliminateIdentity
-    from graphopt.passes.fix_initializers import FixInitializers
-    from graphopt.passes.fold_constants import FoldConstants
-    from graphopt.passes.fuse_conv_batchnorm import FuseConvBatchnorm
-    from graphopt.passes.fuse_matmul_add import FuseMatmulAdd
-    from graphopt.passes.insert_qdq import InsertQdq
-    from graphopt.passes.upgrade_opset import UpgradeOpset
+    from graphopt.passes.quantize.calibrate import Calibrate
+    from graphopt.passes.quantize.insert_qdq import InsertQdq
+    from graphopt.passes.simplify.eliminate_dead import EliminateDead
+    from graphopt.passes.simplify.eliminate_identity import EliminateIdentity
+    from graphopt.passes.simplify.fix_initializers import FixInitializers
+    from graphopt.passes.simplify.fold_constants import FoldConstants
+    from graphopt.passes.simplify.fuse_conv_batchnorm import FuseConvBatchnorm
+    from graphopt.passes.simplify.fuse_matmul_add import FuseMatmulAdd
+    from graphopt.passes.simplify.upgrade_opset import UpgradeOpset
 
     return [
         Calibrate,

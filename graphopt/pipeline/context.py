@@ -89,6 +89,18 @@ class PipelineContext:
         cache.store(key, collected)
         return collected
 
+    def stream(self, graph: Graph, names: Sequence[str]) -> Iterator[tuple[int, str, Array]]:
+        """Yield (sample, name, values) over the calibration data; holds one chunk at a time."""
+        if self.dataset is None:
+            return
+        source = IntermediateTensors(graph, names)
+        total = len(self.dataset)
+        for sample, feed in enumerate(self.dataset):
+            for name, values in source.tensors(feed):
+                yield sample, name, values
+            if self.observe is not None:
+                self.observe.progress("measuring", sample + 1, total)
+
     def run(self, graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute ``graph`` as written, without the runtime's own rewriting."""
         return open_session(graph, optimize=False).run(feeds, outputs)

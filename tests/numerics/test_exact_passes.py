@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt import ir
-from graphopt.passes.eliminate_dead import EliminateDead
-from graphopt.passes.eliminate_identity import EliminateIdentity
-from graphopt.passes.fix_initializers import FixInitializers
-from graphopt.passes.fold_constants import FoldConstants
-from graphopt.passes.fuse_conv_batchnorm import FuseConvBatchnorm
-from graphopt.passes.insert_qdq import InsertQdq
-from graphopt.passes.upgrade_opset import UpgradeOpset
+from graphopt.passes.quantize.insert_qdq import InsertQdq
+from graphopt.passes.simplify.eliminate_dead import EliminateDead
+from graphopt.passes.simplify.eliminate_identity import EliminateIdentity
+from graphopt.passes.simplify.fix_initializers import FixInitializers
+from graphopt.passes.simplify.fold_constants import FoldConstants
+from graphopt.passes.simplify.fuse_conv_batchnorm import FuseConvBatchnorm
+from graphopt.passes.simplify.upgrade_opset import UpgradeOpset
 from graphopt.runtime import open_session
 from graphopt.testing import assert_same_outputs, context, graph, random_feeds
 

@@ -15,7 +15,7 @@ from graphopt import ir
 from graphopt.errors import CODES, GraphOptError, LimitError, ModelError
 from graphopt.hookspecs import hookimpl
 from graphopt.passes.base import PassResult
-from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.recipe import parse_recipe
 from graphopt.registry import BUILTIN_PLUGINS, Registry
 from graphopt.runtime import census, open_session

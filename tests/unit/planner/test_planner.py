@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt import planner
-from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline import Verifier, probe_feeds
 from graphopt.planner import Decision, choose_placement
+from graphopt.planner import placement as planner
 from graphopt.recipe import Limits
 from graphopt.runtime import RaceResult
 from graphopt.testing import context, graph, named_target, random_feeds

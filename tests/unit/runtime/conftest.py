@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from graphopt import ir
-from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline import snr_db
 from graphopt.runtime import Census, census, open_session
 from graphopt.testing import context, graph, named_target, random_feeds

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from graphopt.passes.qdq.operands import (
+from graphopt.passes.quantize.qdq.operands import (
     absorb,
     activations,
     becomes_gemm,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
 from graphopt.passes.base import PassResult
-from graphopt.passes.qdq.operands import absorb
+from graphopt.passes.quantize.qdq.operands import absorb
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import DType, Effect
 

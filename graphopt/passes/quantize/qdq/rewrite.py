@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.ir import Tensor
-from graphopt.passes.qdq.operands import bias_add_after, data_inputs
-from graphopt.passes.qdq.parameters import (
+from graphopt.passes.quantize.qdq.operands import bias_add_after, data_inputs
+from graphopt.passes.quantize.qdq.parameters import (
     activation_params,
     quantize,
     quantize_bias,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from graphopt.ir import Graph, Node, Value
-    from graphopt.passes.qdq.placement import Placement, Unit
+    from graphopt.passes.quantize.qdq.placement import Placement, Unit
     from graphopt.targets.base import QuantizationRules
 
     Array = np.ndarray[Any, Any]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 from graphopt import ir
 from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult
-from graphopt.passes.calibrate import calibrated_tensors
-from graphopt.passes.qdq.align import align_convolutions
-from graphopt.passes.qdq.parameters import activation_params
-from graphopt.passes.qdq.placement import Placement, place
-from graphopt.passes.qdq.rewrite import Rewriter
+from graphopt.passes.quantize.calibrate import calibrated_tensors
+from graphopt.passes.quantize.qdq.align import align_convolutions
+from graphopt.passes.quantize.qdq.parameters import activation_params
+from graphopt.passes.quantize.qdq.placement import Placement, place
+from graphopt.passes.quantize.qdq.rewrite import Rewriter
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import Effect
 
@@ -130,7 +130,7 @@ def _parameters(
     placement: Placement, ranges: Mapping[str, RangeStatistics], context: Context
 ) -> dict[Value, QuantParams]:
     """Return the parameters of every quantized tensor; moved data keeps those of its source."""
-    from graphopt.passes.qdq.operands import activations
+    from graphopt.passes.quantize.qdq.operands import activations
 
     source_of: dict[Value, Value] = {}
     wanted: dict[Value, None] = {}

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import ModelError
-from graphopt.passes.fold_constants import FoldConstants
+from graphopt.passes.simplify.fold_constants import FoldConstants
 from graphopt.testing import Recorder, context, graph
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 
 from graphopt import ir
 from graphopt.errors import RecipeError
-from graphopt.passes.insert_qdq import InsertQdq
+from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.testing import context, graph, random_feeds
 
 WEIGHTS = ", ".join(f"float[4, 4, 1, 1] w{i}" for i in range(4))

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from graphopt.passes.qdq.parameters import (
+from graphopt.passes.quantize.qdq.parameters import (
     activation_params,
     quantize,
     quantize_bias,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.passes.qdq.rounding import round_balanced
+from graphopt.passes.quantize.qdq.rounding import round_balanced
 from graphopt.types import DType, QuantParams
 
 if TYPE_CHECKING:

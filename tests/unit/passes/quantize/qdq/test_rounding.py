@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from graphopt.passes.qdq.rounding import round_balanced
+from graphopt.passes.quantize.qdq.rounding import round_balanced
 
 LIMIT = 127
 SLACK = 1e-9

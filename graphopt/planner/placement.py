@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphopt.ir import Graph
-    from graphopt.passes.insert_qdq import InsertQdq
+    from graphopt.passes.quantize.insert_qdq import InsertQdq
     from graphopt.pipeline import PipelineContext, Verifier
     from graphopt.recipe import Limits
     from graphopt.runtime import Session

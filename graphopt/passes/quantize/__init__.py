@@ -1,0 +1,1 @@
+"""Passes that store and compute numbers in fewer bits."""

@@ -1,0 +1,1 @@
+"""Passes that win back the accuracy that fewer bits cost; no labels, no training framework."""
