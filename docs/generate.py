@@ -49,6 +49,7 @@ FAMILIES = {
     "G4": ("Plugins", "PluginError", "2"),
     "G5": ("Targets", "TargetError; LimitError for G503", "2; 1 for G503"),
     "W": ("Warnings", "none; `Report.notices`", "0"),
+    "D": ("Findings of doctor", "none; `Diagnosis.findings`", "0"),
 }
 """By the beginning of the code: title, exception, exit code."""
 

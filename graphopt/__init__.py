@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from graphopt.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from graphopt.api import Compiled, bench, compile, diff, estimate, inspect
+    from graphopt.api import Compiled, analyze, bench, compile, diff, estimate, inspect
+    from graphopt.api.doctor import doctor
     from graphopt.errors import GraphOptError
     from graphopt.hookspecs import hookimpl
     from graphopt.ir import Graph, Node, Tensor, Value
@@ -34,9 +35,11 @@ __all__ = [
     "Tensor",
     "Value",
     "__version__",
+    "analyze",
     "bench",
     "compile",
     "diff",
+    "doctor",
     "estimate",
     "hookimpl",
     "inspect",
@@ -45,7 +48,16 @@ __all__ = [
 
 # Resolved on first use, so that importing graphopt stays as cheap as `graphopt --help` needs it.
 _HOMES = {
-    "graphopt.api": ("Compiled", "bench", "compile", "diff", "estimate", "inspect"),
+    "graphopt.api": (
+        "Compiled",
+        "analyze",
+        "bench",
+        "compile",
+        "diff",
+        "doctor",
+        "estimate",
+        "inspect",
+    ),
     "graphopt.errors": ("GraphOptError",),
     "graphopt.hookspecs": ("hookimpl",),
     "graphopt.ir": ("Graph", "Node", "Tensor", "Value"),

@@ -52,7 +52,10 @@ def graphopt_register_readers() -> Sequence[type[Reader]]:  # type: ignore[empty
 
 @hookspec
 def graphopt_register_metrics() -> Sequence[tuple[str, Callable[..., float]]]:  # type: ignore[empty-body]
-    """Return (name, function(outputs, labels) -> float) pairs; larger is better. Since 0.1."""
+    """Return (name, function(outputs, labels) -> float) pairs; larger is better. Since 0.1.
+
+    ``outputs`` is the model's first output for each sample, ``labels`` one entry for each.
+    """
 
 
 @hookspec

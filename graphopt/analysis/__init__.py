@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from graphopt.analysis.channels import CHANNEL_AXIS, ChannelGroup, ChannelGroups
 from graphopt.analysis.memory import Buffer, Step, buffers, peak
 from graphopt.analysis.uses import captured_values, folded_nodes, only_consumer, stored_bytes
 
 __all__ = [
+    "CHANNEL_AXIS",
     "Buffer",
+    "ChannelGroup",
+    "ChannelGroups",
     "Step",
     "buffers",
     "captured_values",

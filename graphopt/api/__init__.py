@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from graphopt.api.analysis import analyze
 from graphopt.api.compare import bench, diff
 from graphopt.api.compiled import Compiled
 from graphopt.api.compiler import compile_model as compile
 from graphopt.api.describe import estimate, inspect
+from graphopt.api.doctor import doctor
 from graphopt.api.setup import resolve_recipe
 
-__all__ = ["Compiled", "bench", "compile", "diff", "estimate", "inspect", "resolve_recipe"]
+__all__ = [
+    "Compiled",
+    "analyze",
+    "bench",
+    "compile",
+    "diff",
+    "doctor",
+    "estimate",
+    "inspect",
+    "resolve_recipe",
+]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
+from graphopt.api.budget import Stated, quantizing_section
 from graphopt.api.compiled import Compiled
 from graphopt.api.outcome import (
     calibration_record,
@@ -31,9 +32,16 @@ from graphopt.api.setup import (
 from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError, ModelError, RecipeError
-from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
-from graphopt.planner import FLOAT, Decision, choose_placement
+from graphopt.planner import (
+    FLOAT,
+    Decision,
+    Plan,
+    choose_plan,
+    is_open,
+    open_section,
+    settled_options,
+)
 from graphopt.recipe import PassEntry, write_recipe
 from graphopt.registry import Registry
 from graphopt.report import Notice, Report
@@ -48,7 +56,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.recipe import Recipe
-    from graphopt.report import CandidateRecord, Observe
+    from graphopt.report import CandidateRecord, Observe, PrecisionRecord
     from graphopt.targets.base import Target
 
 RACE_SECONDS = 0.4
@@ -164,8 +172,11 @@ class _Job:
     measure: bool = False
     notices: list[Notice] = field(default_factory=list)
     candidates: tuple[CandidateRecord, ...] = ()
-    before_qdq: Graph | None = None
-    """The graph without Q and DQ, to go back to."""
+    precision: PrecisionRecord | None = None
+    planned: tuple[Pass, ...] = ()
+    """The passes that the recipe left open."""
+    before_plan: Graph | None = None
+    """The graph before what was planned, to go back to."""
 
     def run(self, started: float) -> Compiled:
         """Run the recipe's passes and put the report together."""
@@ -188,10 +199,15 @@ class _Job:
             after_pass=self._dump if self.dump else None,
         )
         graph = self.original.copy()
-        for step in make_passes(self.recipe, self.registry):
-            runner.run_one(graph, self._decided(step, graph, context, verifier))
+        steps = make_passes(self.recipe, self.registry)
+        start, end = open_section(steps) if any(map(is_open, steps)) else quantizing_section(steps)
+        runner.run(graph, steps[:start])
+        decided = self._decided(steps[start:end], graph, context, verifier)
+        runner.run(graph, self._kept_accurate(decided, graph, context, verifier))
+        runner.run(graph, steps[end:])
         graph, measured = self._never_slower(graph, verifier, runner)
-        self.notices += [*runner.notices, *check_notices(verifier, self.samples, self.target)]
+        self.notices += runner.notices
+        self.notices += check_notices(verifier, self.samples, self.target, runner)
         self._stamp(graph)
         report = Report(
             graphopt=VERSION,
@@ -208,6 +224,7 @@ class _Job:
             explanations=tuple(context.explanations.values()),
             notices=tuple(self.notices),
             calibration=calibration_record(self.samples, self.recipe, context.observer),
+            precision=self.precision,
             seconds=time.perf_counter() - started,
         )
         return Compiled(graph, report)
@@ -223,32 +240,46 @@ class _Job:
         )
 
     def _decided(
-        self, step: Pass, graph: Graph, context: PipelineContext, verifier: Verifier
-    ) -> Pass:
+        self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, verifier: Verifier
+    ) -> Sequence[Pass]:
         """Settle what the recipe leaves open, and write the decision into the recipe."""
-        if not isinstance(step, InsertQdq) or step.placement != "auto":
-            return step
+        if not any(map(is_open, steps)):
+            return steps
         try:
-            decision = self._choose(step, graph, context, verifier)
+            decision = self._choose(steps, graph, context, verifier)
         except DataError:
             raise
         except Exception:
+            context.log.exception("planning failed")
             # The pass will meet the same fault where it is named, rolled back, or strict.
-            decision = Decision(dataclasses.replace(step, placement="integer"))
+            decision = Decision(Plan.closed(steps).placed("integer").steps)
         self.candidates = decision.candidates
-        settled = decision.step
-        self._settle({"placement": settled.placement, "align": settled.align})
-        self.before_qdq = graph.copy() if settled.placement != FLOAT else None
-        return settled
+        self.planned = tuple(s for s in steps if is_open(s))
+        self._settle(decision.steps)
+        self.before_plan = graph.copy() if decision.steps != Plan.closed(steps).steps else None
+        return decision.steps
+
+    def _kept_accurate(
+        self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, verifier: Verifier
+    ) -> Sequence[Pass]:
+        """Leave operators in float where the stated accuracy needs it; write it into the recipe."""
+        stated = Stated(self.recipe.limits, self.samples, self.registry, self.measure)
+        kept = stated.keep(steps, graph, context, verifier, self.candidates)
+        self.notices += kept.notices
+        if kept.record is not None:
+            self.precision = kept.record
+            self._settle(kept.steps)
+            self.before_plan = graph.copy() if self.planned else None
+        return kept.steps
 
     def _choose(
-        self, step: InsertQdq, graph: Graph, context: PipelineContext, verifier: Verifier
+        self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, verifier: Verifier
     ) -> Decision:
         if self.observe is not None:
             self.observe.pass_started("(placement)")
-        return choose_placement(
+        return choose_plan(
             graph,
-            step,
+            steps,
             context,
             verifier,
             self.recipe.limits,
@@ -262,13 +293,16 @@ class _Job:
         """On the host, time the result against the original; what lost is taken back."""
         if not self.measure or not verifier.has_probes:
             return graph, None
+        if not verifier.counts:
+            self.notices.append(Notice("W503", "the model is too large to be timed in memory"))
+            return graph, None
         feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
         timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
-        if timed.is_below(NO_GAIN) and self.before_qdq is not None:
-            self._take_back_qdq(runner, timed)
-            graph = self.before_qdq
+        if timed.is_below(NO_GAIN) and self.before_plan is not None:
+            self._take_back_plan(runner, timed)
+            graph = self.before_plan
             timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
-        if not timed.is_below(NEVER_SLOWER):
+        if not timed.is_below(NEVER_SLOWER) or not self.recipe.limits.never_slower:
             return graph, timed
         self.notices.append(
             Notice(
@@ -281,26 +315,27 @@ class _Job:
         kept = self.original.copy()
         return kept, time_against(verifier.original, verifier.open(kept)[0], feeds)
 
-    def _take_back_qdq(self, runner: Runner, timed: Timed) -> None:
-        """Record that the placement that won its race lost against the original."""
+    def _take_back_plan(self, runner: Runner, timed: Timed) -> None:
+        """Record that the plan that won its race lost against the original."""
         why = f"{timed.ratio:.2f} x the speed of the original when timed against it"
         self.candidates = tuple(
             dataclasses.replace(c, chosen=c.placement == FLOAT, why=why if c.chosen else c.why)
             for c in self.candidates
         )
+        names = {step.name for step in self.planned}
         runner.records = [
             dataclasses.replace(r, status="rolled back", reason=why)
-            if r.name == InsertQdq.name
+            if r.name in names and r.status == "changed"
             else r
             for r in runner.records
         ]
-        self._settle({"placement": FLOAT})
+        self._settle(Plan.closed(self.planned).steps)
 
-    def _settle(self, options: dict[str, object]) -> None:
-        """Write what was decided about insert-qdq into the recipe."""
+    def _settle(self, steps: Sequence[Pass]) -> None:
+        """Write the options of passes that were left open into the recipe."""
+        settled = {s.name: settled_options(s) for s in steps}
         entries = tuple(
-            PassEntry(e.use, {**e.options, **options}) if e.use == InsertQdq.name else e
-            for e in self.recipe.passes
+            PassEntry(e.use, {**e.options, **settled.get(e.use, {})}) for e in self.recipe.passes
         )
         self.recipe = dataclasses.replace(self.recipe, passes=entries)
 

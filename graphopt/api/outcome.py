@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graphopt.api.timing import Timed
     from graphopt.calibration.base import Observer
     from graphopt.ir import Graph
-    from graphopt.pipeline import PipelineContext, Verifier
+    from graphopt.pipeline import PipelineContext, Runner, Verifier
     from graphopt.recipe import Recipe
     from graphopt.runtime import Census
     from graphopt.targets.base import Target
@@ -117,7 +117,9 @@ def calibration_record(
     )
 
 
-def check_notices(verifier: Verifier, samples: Samples | None, target: Target) -> list[Notice]:
+def check_notices(
+    verifier: Verifier, samples: Samples | None, target: Target, runner: Runner
+) -> list[Notice]:
     """Return what the user should know about how the result was checked."""
     notices = []
     if not verifier.has_probes:
@@ -129,7 +131,8 @@ def check_notices(verifier: Verifier, samples: Samples | None, target: Target) -
                 "give a few real samples with --data",
             )
         )
-    if samples is None:
+    approximate = (r.effect == "approximate" and r.status == "changed" for r in runner.records)
+    if samples is None and not any(approximate):
         notices.append(
             Notice(
                 "W211",

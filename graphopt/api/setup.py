@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.api.source import input_specs
-from graphopt.calibration.dataset import split, take
+from graphopt.calibration.dataset import Subset, split, spread, take
 from graphopt.calibration.sources import open_dataset
 from graphopt.errors import TargetError
 from graphopt.recipe import (
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Pass
     from graphopt.recipe import Calibration, Recipe
     from graphopt.targets.base import Target
+
+
+_ENOUGH_LABELLED = 100
+_MOST_LABELLED = 2000
 
 
 def resolve_recipe(
@@ -81,6 +85,8 @@ class Samples:
 
     calibration: Dataset
     held_out: Dataset
+    labelled: Dataset | None = None
+    """What accuracy is judged on: samples that were not calibrated on, where there are enough."""
 
 
 def open_samples(
@@ -103,7 +109,20 @@ def open_samples(
     # A handful of samples is better spent on ranges than on checking.
     held_out = min(calibration.held_out, len(dataset) // 4)
     rest, kept = split(dataset, held_out)
-    return Samples(take(rest, calibration.samples), kept)
+    labelled = _labelled(dataset, held_out, calibration.samples)
+    return Samples(take(rest, calibration.samples), kept, labelled)
+
+
+def _labelled(dataset: Dataset, held_out: int, calibrated: int) -> Dataset | None:
+    """Return the labelled samples that nothing is calibrated on; all when those are few."""
+    if dataset.labels() is None:
+        return None
+    kept = set(spread(len(dataset), held_out))
+    rest = [i for i in range(len(dataset)) if i not in kept]
+    used = {rest[i] for i in spread(len(rest), min(calibrated, len(rest)))}
+    free = [i for i in range(len(dataset)) if i not in used]
+    chosen = Subset(dataset, free) if len(free) >= _ENOUGH_LABELLED else dataset
+    return take(chosen, _MOST_LABELLED)
 
 
 def make_passes(recipe: Recipe, registry: Registry) -> list[Pass]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphopt import ir
 from graphopt.calibration.base import InputSpec
+from graphopt.cost.size import file_bytes
 from graphopt.errors import DataError, ModelError
 from graphopt.ir import Graph
 from graphopt.report import ModelFacts
@@ -88,13 +89,15 @@ def facts(graph: Graph, name: str) -> ModelFacts:
     """Return the model in numbers; the size is that of the graph and its constants."""
     constants = [v.stored for v in graph.initializers]
     parameters = sum(t.size for t in constants if t is not None and t.dtype.is_float | _is_small(t))
-    size = Path(name).stat().st_size if Path(name).is_file() else len(ir.to_bytes(graph))
-    external = sum(t.nbytes for t in constants if t is not None and t.external is not None)
+    size = file_bytes(graph)
+    if Path(name).is_file():
+        outside = (t.nbytes for t in constants if t is not None and t.external is not None)
+        size = Path(name).stat().st_size + sum(outside)
     return ModelFacts(
         path=name,
         nodes=len(graph.nodes()),
         parameters=parameters,
-        size_bytes=size + external,
+        size_bytes=size,
         opset=graph.opset,
         digest=ir.structural_hash(graph),
     )

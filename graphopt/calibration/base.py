@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from graphopt.calibration.histogram import StreamingHistogram
     from graphopt.calibration.preprocessing import Preprocessing
 
     Array = np.ndarray[Any, Any]
@@ -64,6 +65,23 @@ class Observer(Protocol):
 
     def start(self) -> Accumulator:
         """Return the empty statistics of one tensor."""
+        ...
+
+
+@runtime_checkable
+class HistogramObserver(Observer, Protocol):
+    """An observer that needs nothing but a histogram, so one run serves all of the same ``bins``.
+
+    ``start`` returns ``graphopt.calibration.observers.HistogramAccumulator(self)``.
+    """
+
+    @property
+    def bins(self) -> int:
+        """Bins of the histogram, a power of two."""
+        ...
+
+    def choose(self, histogram: StreamingHistogram) -> tuple[float, float]:
+        """Return (low, high) for a histogram that is not empty."""
         ...
 
 

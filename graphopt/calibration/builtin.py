@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 @hookimpl
 def graphopt_register_observers() -> Sequence[type[Observer]]:
     """Return the observers that come with graphopt."""
-    from graphopt.calibration.observers import MinMax, Percentile
+    from graphopt.calibration.observers import Entropy, MinMax, MovingAverage, Mse, Percentile
 
-    return [MinMax, Percentile]
+    return [MinMax, MovingAverage, Percentile, Entropy, Mse]
 
 
 @hookimpl

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphopt.calibration.ahead import run_ahead
 from graphopt.calibration.base import RangeStatistics
 from graphopt.calibration.conform import is_float
+from graphopt.calibration.observers import HistogramAccumulator
 from graphopt.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
-    from graphopt.calibration.base import Accumulator, Array, Dataset, Feed, Observer
+    from graphopt.calibration.ahead import TensorSource
+    from graphopt.calibration.base import (
+        Accumulator,
+        Array,
+        Dataset,
+        HistogramObserver,
+        Observer,
+    )
+    from graphopt.calibration.histogram import StreamingHistogram
 
     Progress = Callable[[int, int], None]
-
-
-class TensorSource(Protocol):
-    """Runs a model and gives its tensors in pieces, so that not all are held at once."""
-
-    def tensors(self, feed: Feed) -> Iterator[tuple[str, Array]]:
-        """Yield (name, values) of tensors for one sample; each at most once."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,29 @@ class Collected:
     Args:
         ranges: the range of each tensor that has one.
         skipped: why a tensor that was asked for has none.
+        histograms: the histogram of each tensor that has a range, where the observer used one.
     """
 
     ranges: dict[str, RangeStatistics]
     skipped: dict[str, str]
+    histograms: Mapping[str, StreamingHistogram] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def chosen_by(self, observer: HistogramObserver) -> Collected:
+        """Return what ``observer`` would have found on the same run.
+
+        Raises:
+            ValueError: there are no histograms, or they have another number of bins.
+        """
+        ranges = {}
+        for name, stats in self.ranges.items():
+            histogram = self.histograms.get(name)
+            if histogram is None or histogram.bins != observer.bins:
+                raise ValueError(f"no histogram of {observer.bins} bins for `{name}`")
+            low, high = observer.choose(histogram)
+            ranges[name] = RangeStatistics(low, high, stats.samples, observer.name)
+        return Collected(ranges, self.skipped, self.histograms)
 
 
 @dataclass
@@ -50,17 +72,18 @@ class _Running:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, values: Array, sample: int) -> None:
-        numbers = _numbers(values)
+        numbers = as_numbers(values)
         if numbers is None:
             self._skip(name, f"holds {values.dtype}, not numbers")
-        elif not np.isfinite(numbers).all():
-            kind = "NaN" if np.isnan(numbers).any() else "infinity"
-            self._skip(name, f"holds {kind} on sample {sample}")
         elif numbers.size:
-            if name not in self.accumulators:
-                self.accumulators[name] = self.observer.start()
-            self.accumulators[name].update(numbers)
-            self.samples[name] = self.samples.get(name, 0) + 1
+            accumulator = self.accumulators.get(name)
+            if accumulator is None:
+                accumulator = self.accumulators[name] = self.observer.start()
+            if _takes_in(accumulator, numbers):
+                self.samples[name] = self.samples.get(name, 0) + 1
+            else:
+                kind = "NaN" if np.isnan(numbers).any() else "infinity"
+                self._skip(name, f"holds {kind} on sample {sample}")
 
     def _skip(self, name: str, reason: str) -> None:
         self.skipped[name] = reason
@@ -75,7 +98,12 @@ class _Running:
         for name in names:
             if name not in ranges and name not in self.skipped:
                 self.skipped[name] = "the data never reached it"
-        return Collected(ranges, self.skipped)
+        histograms = {
+            name: accumulator.histogram
+            for name, accumulator in self.accumulators.items()
+            if isinstance(accumulator, HistogramAccumulator)
+        }
+        return Collected(ranges, self.skipped, histograms)
 
 
 def collect(
@@ -88,7 +116,8 @@ def collect(
 ) -> Collected:
     """Run every sample once and return the range of each named tensor.
 
-    Memory is one accumulator per tensor plus what the source holds for one sample. Shapes may
+    Memory is one accumulator per tensor plus what the source holds for one sample, and some of what
+    it held for the one before, as the model runs ahead of the statistics. Shapes may
     differ from sample to sample. Integers and half floats are widened; bool, text and complex
     tensors have no range. A tensor that takes NaN or infinity on some sample (a mask of -inf, say)
     has no range either: clipping it would change what the model computes. Interrupting leaves
@@ -107,12 +136,15 @@ def collect(
     wanted = dict.fromkeys(names)
     running = _Running(observer)
     done, total = 0, len(dataset)
-    for done, feed in enumerate(dataset, start=1):
-        for name, values in source.tensors(feed):
-            if name in wanted and name not in running.skipped:
-                running.add(name, values, done - 1)
-        if progress is not None:
-            progress(done, total)
+    with closing(run_ahead(source, dataset)) as batches:
+        for sample, batch in batches:
+            for name, values in batch:
+                if name in wanted and name not in running.skipped:
+                    running.add(name, values, sample)
+            if not batch:
+                done = sample + 1
+                if progress is not None:
+                    progress(done, total)
     if done == 0:
         raise DataError(
             "the data has no samples",
@@ -123,7 +155,24 @@ def collect(
     return running.finish(wanted)
 
 
-def _numbers(values: Array) -> Array | None:
+def _takes_in(accumulator: Accumulator, numbers: Array) -> bool:
+    """Update with finite numbers; False, with nothing promised, when there is NaN or infinity.
+
+    Accumulators that look at the extremes anyway say so, which spares a pass over the values.
+    """
+    refuses = getattr(accumulator, "refuses_infinity", False)
+    if not refuses and not np.isfinite(numbers).all():
+        return False
+    try:
+        accumulator.update(numbers)
+    except ValueError:
+        if np.isfinite(numbers).all():
+            raise
+        return False
+    return True
+
+
+def as_numbers(values: Array) -> Array | None:
     """Return values as float32, or float64 where they need it; None if they are no numbers."""
     dtype = values.dtype
     if dtype == np.float32 or dtype == np.float64:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # Bin numbers stay below 2**24, where float32 still tells neighbouring integers apart.
 _INDEX_BITS = 24
 _SMALLEST_EXPONENT = -100
+_BLOCK = 1 << 16  # values that are binned at once: they stay within the cache
+_SMALL = 1 << 12  # smaller batches are binned together, which costs a copy and saves a lot
+_PENDING = 1 << 13
 
 
 class StreamingHistogram:
@@ -32,17 +35,55 @@ class StreamingHistogram:
         if bins < 2 or bins & (bins - 1):
             raise ValueError(f"bins must be a power of two, at least 2, not {bins}")
         self.bins = bins
-        self.counts = np.zeros(bins, dtype=np.int64)
+        self._counts = np.zeros(bins, dtype=np.int64)
+        self._pending: list[Array] = []  # small batches that are covered and not binned yet
+        self._pending_size = 0
         self.total = 0
         self.low = math.inf
         self.high = -math.inf
         self._exponent = _SMALLEST_EXPONENT
         self._base = 0
 
+    @classmethod
+    def restore(
+        cls, counts: Array, *, exponent: int, first: int, low: float, high: float
+    ) -> StreamingHistogram:
+        """Return a histogram that was taken apart; raises ValueError when its parts disagree."""
+        histogram = cls(len(counts))
+        wanted = _smallest_exponent(low, high, len(counts)) if low <= high else None
+        filled = np.flatnonzero(counts)
+        if exponent != wanted or filled.size == 0 or (counts < 0).any():
+            raise ValueError("not a histogram")
+        # What is counted lies between the extremes, and both of them are counted.
+        ends = [math.floor(math.ldexp(end, -exponent)) - first for end in (low, high)]
+        if [int(filled[0]), int(filled[-1])] != ends:
+            raise ValueError("not a histogram")
+        histogram._counts += counts
+        histogram.total = int(histogram._counts.sum())
+        histogram.low, histogram.high = low, high
+        histogram._exponent, histogram._base = exponent, first
+        return histogram
+
+    @property
+    def counts(self) -> Array:
+        """Number of values in each bin; int64 [bins]."""
+        self._flush()
+        return self._counts
+
     @property
     def width(self) -> float:
         """Width of one bin, in the unit of the values."""
         return math.ldexp(1.0, self._exponent)
+
+    @property
+    def exponent(self) -> int:
+        """The e of the class: bins are 2^e wide."""
+        return self._exponent
+
+    @property
+    def first(self) -> int:
+        """Number i of the first bin, which is [i * 2^e, (i + 1) * 2^e)."""
+        return self._base
 
     def add(self, values: Array) -> None:
         """Count ``values``, of any shape; raises ValueError on NaN and infinity."""
@@ -55,12 +96,40 @@ class StreamingHistogram:
             raise ValueError("a histogram cannot hold NaN or infinity")
         if low < self.low or high > self.high:
             self._cover(min(low, self.low), max(high, self.high))
-        # Multiplying by a power of two is exact, so no value lands in a neighbouring bin.
-        scaled = values.reshape(-1) * values.dtype.type(math.ldexp(1.0, -self._exponent))
-        np.floor(scaled, out=scaled)
-        scaled -= self._base
-        self.counts += np.bincount(scaled.astype(np.intp), minlength=self.bins)
+        if values.size < _SMALL:
+            self._pending.append(values.flatten())
+            self._pending_size += values.size
+            if self._pending_size >= _PENDING:
+                self._flush()
+        else:
+            self._count(values.reshape(-1))
         self.total += values.size
+
+    def around_zero(self, *, symmetric: bool = False) -> tuple[Array, int, float]:
+        """Return the counts with bins that reach zero, merged until they are few enough.
+
+        Args:
+            symmetric: whether the bins cover [-max|x|, max|x|] (at most twice as many), or
+                [min(low, 0), max(high, 0)].
+
+        Returns:
+            float64 [n], the number of the first bin, and their width.
+
+        Raises:
+            ValueError: nothing was counted.
+        """
+        if self.total == 0:
+            raise ValueError("an empty histogram covers nothing")
+        low, high, bins = min(self.low, 0.0), max(self.high, 0.0), self.bins
+        if symmetric:
+            low, high, bins = min(low, -high), max(high, -low), 2 * bins
+        exponent = max(_smallest_exponent(low, high, bins), self._exponent)
+        first = math.floor(math.ldexp(low, -exponent))
+        filled = np.flatnonzero(self.counts)
+        numbers = ((filled + self._base) >> min(exponent - self._exponent, 62)) - first
+        size = math.floor(math.ldexp(high, -exponent)) - first + 1
+        counts = np.bincount(numbers, weights=self.counts[filled], minlength=size)
+        return counts, first, math.ldexp(1.0, exponent)
 
     def quantile(self, fraction: float) -> float:
         """Return the value below which ``fraction`` of all values lie.
@@ -94,15 +163,31 @@ class StreamingHistogram:
         value = math.ldexp(self._base + index + position, self._exponent)
         return min(max(value, self.low), self.high)
 
+    def _flush(self) -> None:
+        if self._pending:
+            self._count(np.concatenate(self._pending))
+            self._pending, self._pending_size = [], 0
+
+    def _count(self, flat: Array) -> None:
+        """Bin values that are all covered."""
+        factor = flat.dtype.type(math.ldexp(1.0, -self._exponent))
+        for start in range(0, flat.size, _BLOCK):
+            # Multiplying by a power of two is exact, so no value lands in a neighbouring bin.
+            scaled = flat[start : start + _BLOCK] * factor
+            np.floor(scaled, out=scaled)
+            numbers = scaled.astype(np.int32)  # within 2**24, and half the width of an index
+            numbers -= self._base
+            self._counts += np.bincount(numbers, minlength=self.bins)
+
     def _cover(self, low: float, high: float) -> None:
         exponent = _smallest_exponent(low, high, self.bins)
         base = math.floor(math.ldexp(low, -exponent))
+        counts = self.counts
         if self.total:
-            filled = np.flatnonzero(self.counts)
+            filled = np.flatnonzero(counts)
             shift = min(exponent - self._exponent, 62)
-            merged = np.zeros_like(self.counts)
-            np.add.at(merged, ((filled + self._base) >> shift) - base, self.counts[filled])
-            self.counts = merged
+            self._counts = np.zeros_like(counts)
+            np.add.at(self._counts, ((filled + self._base) >> shift) - base, counts[filled])
         self.low, self.high = low, high
         self._exponent, self._base = exponent, base
 

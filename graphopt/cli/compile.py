@@ -45,10 +45,15 @@ class Request:
     keep: bool
     max_error: float | None
     min_snr: float | None
+    max_drop: float | None
 
     def bearing_on_recipe(self) -> dict[str, Any]:
         """Return what decides the recipe, as the API takes it; what was not given is left out."""
-        limits = {"max-relative-error": self.max_error, "min-snr-db": self.min_snr}
+        limits = {
+            "max-relative-error": self.max_error,
+            "min-snr-db": self.min_snr,
+            "max-drop": self.max_drop,
+        }
         stated = [f"limits.{key}={value}" for key, value in limits.items() if value is not None]
         given = {"target": self.target, "data": self.data, "recipe": self.recipe}
         known = {key: value for key, value in given.items() if value is not None}
@@ -75,6 +80,12 @@ class Request:
 @click.option("--output", "-o", type=FILE, help="Model to write.  [default: MODEL.TARGET.onnx]")
 @click.option("--max-error", type=float, help="Largest relative error of an exact pass.")
 @click.option("--min-snr", type=float, help="Lowest signal-to-noise ratio of the outputs, in dB.")
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="Largest loss of accuracy on labelled data, in points of top-1.",
+)
 @click.option("--keep", is_flag=True, help="Write the model even if a limit failed.")
 @click.option("--strict", is_flag=True, help="Stop at the first pass that fails.")
 @click.option("--no-measure", is_flag=True, help="Time nothing: decide by the estimate.")

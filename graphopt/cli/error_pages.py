@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from graphopt.cli.finding_pages import FINDING_PAGES
+
 PAGES: dict[str, tuple[str, str]] = {
     "G000": (
         "Something failed that has no code of its own; an internal error has this code as well.",
@@ -111,6 +113,18 @@ PAGES: dict[str, tuple[str, str]] = {
         "The runtime opened the model and failed to run it.",
         "The message holds the runtime's own words. Try `graphopt bench MODEL` on the original.",
     ),
+    "G216": (
+        "A largest drop was stated, and the data has no labels, or the metric cannot be taken of "
+        "the model's first output and these labels.",
+        "Add an array `labels` with one entry per sample, name a metric with "
+        "`--set limits.metric=NAME`, or state `--min-snr`, which needs no labels.",
+    ),
+    "G217": (
+        "Noise is measured between a float model and the same model quantized. Here the model is "
+        "quantized already and its original was not given, or nothing in it could be quantized, "
+        "or the two models have no tensor names in common.",
+        "Analyse the float model, or give it with `--reference` beside the quantized one.",
+    ),
     "G301": (
         "A pass raised an error. Its changes were undone, and the compile went on without it; "
         "with `--strict` it stopped.",
@@ -178,10 +192,21 @@ PAGES: dict[str, tuple[str, str]] = {
         "model was only cleaned up, without any loss.",
         "Give some typical inputs with `--data`; a hundred are plenty, and they need no labels.",
     ),
+    "W212": (
+        "One sample more or less that is classified right changes the accuracy by more than the "
+        "stated drop, so the drop can only be told from zero.",
+        "Give more labelled samples: those that are not calibrated on are used.",
+    ),
     "W303": (
         "The model rejects the inputs that were made up for it, often because some of its inputs "
         "depend on each other, so no pass could be checked on outputs.",
         "Give a few real samples with `--data`.",
+    ),
+    "W306": (
+        "No model with any operator in integers kept the stated signal-to-noise ratio or drop, so "
+        "none is quantized. The report says what the quantized model reached.",
+        "Run `graphopt analyze MODEL --quantization --data FILE` to see which operators lose the "
+        "accuracy and why, give more typical data, or allow more.",
     ),
     "W501": (
         "Timed against the original on this machine, the compiled model was slower, with integer "
@@ -193,5 +218,11 @@ PAGES: dict[str, tuple[str, str]] = {
         "machine, in the integer types of the target.",
         "Check the model once more with the runtime of the target.",
     ),
+    "W503": (
+        "Timing needs the original and the result open at once, which would take more memory than "
+        "compiling does. The result was checked part by part instead.",
+        "Run `graphopt bench` where there is room for both models.",
+    ),
+    **FINDING_PAGES,
 }
 """By code: the cause, and the remedy."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from graphopt.cli import layout
 from graphopt.cli.progress import outcome
 from graphopt.cli.render import heading
+from graphopt.cli.render_analyze import precision
+from graphopt.types import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +44,7 @@ def summary(
         _figures(report.figures),
         _candidates(report.candidates),
         census(report.operators, verbose=verbose),
+        precision(report.precision),
         explanations(report, None) if verbose else [],
         _written(report, written),
     ]
@@ -76,17 +79,28 @@ def _recipe(report: Report, sources: Sequence[str]) -> list[str]:
 
 
 def _passes(records: Sequence[PassRecord], verbose: bool) -> list[str]:
-    name = max((len(r.name) for r in records), default=0)
+    shown = [r for r in records if verbose or not _is_idle(r)]
+    name = max((len(r.name) for r in shown), default=0)
     room = layout.WIDTH - name - 4 - 10
     lines: list[str] = []
-    for record in records:
+    for record in shown:
         first, *more = layout.wrap(outcome(record), width=max(room, 20))
         head = f"  {layout.printable(record.name):<{name}}  "
         lines.append(f"{head}{first:<{room}}{record.seconds:>8.1f} s")
         lines += [" " * len(head) + text for text in more]
         if verbose:
             lines += [" " * len(head) + text for text in _checks(record)]
+    idle = [r for r in records if r not in shown]
+    if idle:
+        seconds = sum(r.seconds for r in idle)
+        text = f"  {layout.plural(len(idle), 'pass', 'passes')} changed nothing"
+        lines.append(f"{text:<{layout.WIDTH - 10}}{seconds:>8.1f} s")
     return lines
+
+
+def _is_idle(record: PassRecord) -> bool:
+    """Whether a pass had nothing to do; why a model was not quantized is worth a line, though."""
+    return record.status == "unchanged" and record.effect == Effect.EXACT.value
 
 
 def _checks(record: PassRecord) -> list[str]:

@@ -268,7 +268,19 @@ def _value_infos(graph: Graph) -> list[onnx.ValueInfoProto]:
             kept.append(_info(value))
     told = {*graph.inputs, *graph.outputs}
     renamed = (v for v in graph.values() if v.source is not None and v.source.name != v.name)
-    return [*kept, *(_info(v) for v in renamed if v not in told)]
+    kept += [_info(v) for v in renamed if v not in told]
+    return [*kept, *_of_custom_operators(graph, {i.name for i in kept})]
+
+
+def _of_custom_operators(graph: Graph, told: set[str]) -> list[onnx.ValueInfoProto]:
+    """Return what passes said of the results of operators that onnx cannot infer anything of."""
+    return [
+        onnx.helper.make_tensor_value_info(v.name, v.dtype, v.shape)
+        for node in graph.nodes()
+        if node.domain and node.source is None
+        for v in node.outputs
+        if v.name not in told and v.dtype is not None and v.shape is not None and not v.is_output
+    ]
 
 
 def _info(value: Value) -> onnx.ValueInfoProto:

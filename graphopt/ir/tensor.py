@@ -142,6 +142,13 @@ class Tensor:
         dtype = element_type(proto.data_type, proto.name)
         return cls(dtype, tuple(proto.dims), proto=proto, external=external)
 
+    @classmethod
+    def packed(cls, dtype: DType, shape: tuple[int, ...], data: bytes) -> Tensor:
+        """Make a tensor from bytes as ONNX packs them; for types of less than a byte."""
+        proto = onnx.TensorProto(data_type=dtype, dims=shape, raw_data=data)
+        check_values(proto)
+        return cls(dtype, tuple(shape), proto=proto)
+
     @property
     def size(self) -> int:
         """Number of elements."""

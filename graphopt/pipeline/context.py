@@ -72,22 +72,28 @@ class PipelineContext:
             self._collected[model_hash] = found
         return found.ranges
 
+    def carry_ranges(self, before: str, after: str) -> None:
+        """Let the ranges of one graph, by hash, serve another that an exact pass made of it.
+
+        A tensor that keeps its name through an exact pass keeps its values.
+        """
+        if before in self._collected:
+            self._collected.setdefault(after, self._collected[before])
+
     def _collect(self, graph: Graph, model_hash: str, names: Sequence[str]) -> Collected:
-        assert self.dataset is not None
-        cache = StatisticsCache(cache_folder(), self.version)
-        key = cache.key(model_hash, self.dataset.digest, self.observer, names)
-        cached = cache.load(key)
-        if cached is not None:
-            return cached
-        source = IntermediateTensors(graph, names)
+        dataset = self.dataset
+        assert dataset is not None
 
         def progress(done: int, total: int) -> None:
             if self.observe is not None:
                 self.observe.progress("calibrating", done, total)
 
-        collected = collect(source, self.dataset, self.observer, names, progress=progress)
-        cache.store(key, collected)
-        return collected
+        def run(missing: Sequence[str]) -> Collected:
+            source = IntermediateTensors(graph, missing)
+            return collect(source, dataset, self.observer, missing, progress=progress)
+
+        cache = StatisticsCache(cache_folder(), self.version)
+        return cache.collect(model_hash, dataset, self.observer, names, run)
 
     def stream(self, graph: Graph, names: Sequence[str]) -> Iterator[tuple[int, str, Array]]:
         """Yield (sample, name, values) over the calibration data; holds one chunk at a time."""

@@ -98,9 +98,9 @@ class Runner:
             tuple(result.notes),
             dict(result.metrics),
         )
-        return self._verified(graph, step, record) if changed else record
+        return self._verified(graph, step, record, before) if changed else record
 
-    def _verified(self, graph: Graph, step: Pass, record: PassRecord) -> PassRecord:
+    def _verified(self, graph: Graph, step: Pass, record: PassRecord, before: str) -> PassRecord:
         try:
             ir.verify(graph)
         except GraphOptError as error:
@@ -109,6 +109,7 @@ class Runner:
             check = self.verifier.check_exact(graph)
             self.verifier.demand_exact(check, self.limits.max_relative_error, step.name)
             self.verifier.census = check.census
+            self.context.carry_ranges(before, ir.structural_hash(graph))
             return dataclasses.replace(record, max_error=check.max_error)
         session, _ = self.verifier.open(graph)
         found = self.verifier.snr(session)

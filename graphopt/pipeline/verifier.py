@@ -10,7 +10,7 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import GraphOptError, ModelError, PassError
-from graphopt.runtime import Census, Session, open_session, open_with_census
+from graphopt.runtime import Census, Session, open_sparingly, open_with_census
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,7 +152,7 @@ class Verifier:
             self._opened[key] = (
                 open_with_census(graph, self.target)
                 if self.counts
-                else (open_session(graph, target=self.target), None)
+                else (open_sparingly(graph, target=self.target), None)
             )
         return self._opened[key]
 

@@ -58,10 +58,20 @@ class Limits:
             10 log10(sum reference^2 / sum difference^2), on the held-out samples.
         max_relative_error: highest error of an exact pass on the probe inputs:
             max|difference| / max|reference|, without unit, 0 or more.
+        never_slower: write the original where the result is slower on this machine; false where
+            size counts more than speed.
+        max_drop: largest loss by ``metric`` on labelled samples, in the unit of the metric (points
+            for top-1), 0 or more; operators are returned to float until it is kept. Absent, no
+            labels are needed.
+        metric: what ``max_drop`` is counted in: "top1", "psnr", "negative-mse", or one of a plugin.
+            Absent, top-1 where the labels are class numbers.
     """
 
     min_snr_db: float = 10.0
     max_relative_error: float = field(default=1e-4, metadata={"minimum": 0})
+    never_slower: bool = True
+    max_drop: float | None = field(default=None, metadata={"minimum": 0})
+    metric: str | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUILTIN_PLUGINS = (
+    "graphopt.analysis.builtin",
     "graphopt.calibration.builtin",
     "graphopt.cost.builtin",
     "graphopt.passes.builtin",

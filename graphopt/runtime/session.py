@@ -61,6 +61,7 @@ def open_session(
     optimize: bool = True,
     threads: int = 1,
     dump: Path | None = None,
+    profile: Path | None = None,
     config: Mapping[str, str] | None = None,
 ) -> Session:
     """Open a model in onnxruntime.
@@ -71,6 +72,7 @@ def open_session(
         optimize: all graph optimisations, or none.
         threads: intra-operator threads; they never spin, so that sessions can be compared.
         dump: write the graph as the runtime will execute it to this file.
+        profile: let the runtime's profiler write to a file whose name begins so.
         config: further session entries.
 
     Raises:
@@ -90,6 +92,9 @@ def open_session(
         entries |= target.session_config
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     if dump is not None:
         options.optimized_model_filepath = str(dump)
     payload, folder = _payload(model)

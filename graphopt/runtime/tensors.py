@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
-from graphopt.runtime.session import Session, open_session
+from graphopt.runtime.partwise import open_sparingly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphopt.ir import Graph
+    from graphopt.runtime.session import Session
 
     Array = np.ndarray[Any, Any]
 
@@ -59,7 +60,7 @@ class IntermediateTensors:
         sized = self._graph.copy()
         ir.infer_shapes(sized, _dims(sized, feed))
         chunks = _split(sized, self._inner, self._chunk_bytes)
-        return [(open_session(_expose(self._graph, c)), c) for c in chunks]
+        return [(open_sparingly(_expose(self._graph, c)), c) for c in chunks]
 
 
 def _dims(graph: Graph, feed: Mapping[str, Array]) -> dict[str, int]:

@@ -23,6 +23,7 @@ class QuantizationRules:
         input_block: channels that the fast integer convolution takes at once.
         output_block: channels that it makes at once.
         output_minimum: fewest output channels that it makes.
+        depthwise_block: channels that the fast depthwise convolution takes at once.
     """
 
     activations: IntegerType = "uint8"
@@ -33,6 +34,7 @@ class QuantizationRules:
     input_block: int = 1
     output_block: int = 1
     output_minimum: int = 1
+    depthwise_block: int = 1
 
 
 @dataclass(frozen=True)
@@ -126,3 +128,8 @@ class Target:
     session_config: dict[str, str] = field(default_factory=dict)
     cost_model: str = "roofline"
     is_host: bool = False
+
+    @property
+    def runs_onnxruntime(self) -> bool:
+        """Whether models may use onnxruntime's own operators: it is what runs them there."""
+        return self.provider != ""

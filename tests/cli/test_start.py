@@ -172,7 +172,7 @@ def test_every_command_takes_every_global_option() -> None:
     [
         (["targets"], "cortex-", {"cortex-m4", "cortex-m7"}),
         (["compile", "m.onnx", "--target"], "mc", {"mcu"}),
-        (["passes"], "fold", {"fold-constants"}),
+        (["passes"], "fold-c", {"fold-constants"}),
         (["recipe", "show"], "def", {"default"}),
         (["recipe", "show"], "nosuch", {"nosuch"}),
         (["--no-plugins"], "insp", {"inspect"}),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
 from graphopt.passes.base import PassResult
+from graphopt.passes.quantize.qdq.lower import rule_for
 from graphopt.passes.quantize.qdq.operands import absorb
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import DType, Effect
@@ -45,7 +46,7 @@ def calibrated_tensors(graph: Graph, target: Target) -> tuple[str, ...]:
     table = fusion_table(target.runtime)
     found: dict[Value, None] = {}
     for node in graph.nodes():
-        rule = table.rule(node.op, node.domain)
+        rule = rule_for(node, table)
         if rule is None:
             continue
         found |= dict.fromkeys(v for v in node.inputs if v is not None)
@@ -59,7 +60,9 @@ def calibrated_tensors(graph: Graph, target: Target) -> tuple[str, ...]:
 
 
 def _is_swallowed(producer: Node, value: Value, table: FusionTable) -> bool:
-    rule = table.rule(producer.op, producer.domain)
+    if value is not producer.outputs[0]:
+        return False
+    rule = rule_for(producer, table)
     return rule is not None and rule.role != "absorbed" and absorb(producer, table)[1] is not value
 
 

@@ -123,7 +123,8 @@ def test_the_report_is_complete_valid_json(compiled: Callable, models: Path) -> 
     data = json.loads(made.to_json())
     assert set(data) == {
         "graphopt", "versions", "machine", "target", "source", "result", "recipe", "passes",
-        "operators", "figures", "candidates", "explanations", "notices", "calibration", "seconds",
+        "operators", "figures", "candidates", "explanations", "notices", "calibration", "precision",
+        "seconds",
     }  # fmt: skip
     assert set(data["versions"]) >= {"onnx", "onnxruntime", "numpy"}
     assert data["machine"]["isa"]
@@ -295,10 +296,9 @@ def test_a_fault_in_quantization_costs_quantization_and_nothing_else(
     monkeypatch.setattr(InsertQdq, "run", broken)
     path, data = models / "digits_resnet.onnx", models / "digits.npz"
     made = graphopt.compile(path, target="arm", data=data)
-    record = made.report.passes[-1]
-    assert (record.name, record.status) == ("insert-qdq", "rolled back")
+    failed = [p.name for p in made.report.passes if p.status == "rolled back"]
+    assert failed == ["insert-qdq"]
     assert [n.code for n in made.report.notices] == ["G301"]
-    assert made.report.passes[-3].status != "rolled back"
     with pytest.raises(GraphOptError, match="oops"):
         graphopt.compile(path, target="arm", data=data, strict=True)
 
@@ -309,7 +309,7 @@ def test_a_budget_that_nothing_meets_leaves_the_model_exact(compiled: Callable) 
     assert 'placement = "float"' in made.report.recipe
     assert all("below the limit of 200 dB" in c.why for c in made.report.candidates)
     forced = compiled(target="arm", recipe="integer", overrides=["limits.min-snr-db=200"])
-    assert [n.code for n in forced.report.notices] == ["G306"]
+    assert [n.code for n in forced.report.notices] == ["W306"]
     assert not forced.graph.nodes("QuantizeLinear")
 
 

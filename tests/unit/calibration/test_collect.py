@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
+import threading
 import tracemalloc
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from graphopt.calibration.ahead import run_ahead
 from graphopt.calibration.base import InputSpec, RangeStatistics
-from graphopt.calibration.cache import StatisticsCache, cache_folder
+from graphopt.calibration.channels import collect_channels
 from graphopt.calibration.collect import Collected, collect
-from graphopt.calibration.observers import MinMax, Percentile
+from graphopt.calibration.observers import Entropy, MinMax, Mse, Percentile
 from graphopt.calibration.sources import open_dataset
 from graphopt.errors import DataError
 
@@ -162,7 +161,7 @@ def test_interrupts_and_engine_errors_pass_through() -> None:
     engine = Engine()
     with pytest.raises(KeyboardInterrupt):
         collect(engine, open_dataset(ragged(9), ONE), MinMax(), ["double"], progress=stop)
-    assert engine.seen == 2
+    assert engine.seen in (2, 3)  # the next one may have begun
 
 
 @pytest.mark.parametrize("observer", [MinMax(), Percentile()])
@@ -188,112 +187,114 @@ def test_memory_does_not_grow_with_samples(observer: MinMax | Percentile) -> Non
     assert many < few * 1.1 + 500_000
 
 
-# --- cache --------------------------------------------------------------------
+def test_an_observer_that_does_not_check_is_kept_from_infinity() -> None:
+    class Third:
+        name = "third"
 
-RESULT = Collected(
-    {"t": RangeStatistics(-0.1, math.pi, 7, "min-max")}, {"m": "holds infinity on sample 0"}
-)
+        def start(self) -> Third:
+            return Third()
+
+        def update(self, values: np.ndarray) -> None:
+            assert np.isfinite(values).all()
+
+        def result(self) -> tuple[float, float]:
+            return -1.0, 1.0
+
+    extra = {"mask": np.array([0.0, np.inf], np.float32)}
+    found = collect(Engine(extra=extra), open_dataset(ragged(2), ONE), Third(), ["mask", "relu"])
+    assert found.ranges == {"relu": RangeStatistics(-1.0, 1.0, 2, "third")}
+    assert found.skipped == {"mask": "holds infinity on sample 0"}
+    assert not found.histograms
 
 
-def test_cache_round_trip(tmp_path: Path) -> None:
-    cache = StatisticsCache(tmp_path / "deep" / "er", "0.1.0")
-    key = cache.key("model", "data", MinMax(), ["t", "m"])
-    assert cache.load(key) is None
-    cache.store(key, RESULT)
-    assert cache.load(key) == RESULT
-    assert [path.suffix for path in (tmp_path / "deep/er/statistics").iterdir()] == [".json"]
+def test_an_error_of_an_accumulator_is_not_taken_for_infinity() -> None:
+    class Broken(MinMax):
+        def start(self) -> Broken:  # type: ignore[override]
+            return self
+
+        def update(self, _values: np.ndarray) -> None:
+            raise ValueError("a mistake of its own")
+
+    with pytest.raises(ValueError, match="of its own"):
+        collect(Engine(), open_dataset(ragged(2), ONE), Broken(), ["double"])
 
 
-def test_cache_keys_depend_on_everything(tmp_path: Path) -> None:
-    cache = StatisticsCache(tmp_path, "0.1.0")
-    keys = {
-        cache.key("model", "data", MinMax(), ["a", "b"]),
-        cache.key("other", "data", MinMax(), ["a", "b"]),
-        cache.key("model", "other", MinMax(), ["a", "b"]),
-        cache.key("model", "data", Percentile(), ["a", "b"]),
-        cache.key("model", "data", Percentile(kept=99.9), ["a", "b"]),
-        cache.key("model", "data", MinMax(), ["a"]),
-        StatisticsCache(tmp_path, "0.2.0").key("model", "data", MinMax(), ["a", "b"]),
+def test_one_run_serves_every_observer_of_histograms() -> None:
+    samples, names = ragged(30), ["double", "relu"]
+    found = collect(Engine(), open_dataset(samples, ONE), Percentile(), names)
+    for observer in (Entropy(), Mse(), Mse(symmetric=True), Percentile(kept=90.0)):
+        alone = collect(Engine(), open_dataset(samples, ONE), observer, names)
+        assert found.chosen_by(observer) == alone
+    with pytest.raises(ValueError, match="no histogram of 64 bins"):
+        found.chosen_by(Entropy(bins=64))
+
+
+# --- running ahead ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 3 << 20, 6 << 20])
+def test_tensors_arrive_in_order_whatever_their_size(size: int) -> None:
+    class Large(Engine):
+        def tensors(self, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+            for index in range(3):
+                yield str(index), np.full(size, self.seen + index, np.float32)
+            self.seen += 10
+
+    parts = list(run_ahead(Large(), open_dataset(ragged(4), ONE)))
+    found = [(n, name, float(values[0])) for n, part in parts for name, values in part]
+    assert found == [(n, str(i), 10 * n + i) for n in range(4) for i in range(3)]
+    assert [n for n, part in parts if not part] == [0, 1, 2, 3]
+    assert [n for n, _ in parts] == sorted(n for n, _ in parts)
+
+
+def test_errors_come_after_what_was_right() -> None:
+    class Failing(Engine):
+        def tensors(self, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+            if self.seen == 2:
+                raise DataError("no further")
+            yield from super().tensors(feed)
+
+    seen: list[int] = []
+    parts = run_ahead(Failing(), open_dataset(ragged(5), ONE))
+    with pytest.raises(DataError, match="no further"):
+        seen.extend(sample for sample, _ in parts)
+    assert seen == [0, 0, 1, 1]
+    before = threading.active_count()
+    parts = run_ahead(Engine(), open_dataset(ragged(50), ONE))
+    next(parts)
+    parts.close()
+    assert threading.active_count() <= before
+
+
+def test_a_dataset_that_fails_on_the_way() -> None:
+    def feeds() -> Iterator[np.ndarray]:
+        yield np.ones((1, 3), np.float32)
+        yield np.full((1, 3), np.nan, np.float32)
+
+    with pytest.raises(DataError) as caught:
+        collect(Engine(), open_dataset(list(feeds()), ONE), MinMax(), ["double"])
+    assert caught.value.code == "G214"
+
+
+# --- channels -----------------------------------------------------------------
+
+
+def test_statistics_of_channels() -> None:
+    samples = [RNG.standard_normal((1, 10)).astype(np.float32) for _ in range(20)]
+    extra = {
+        "late": np.array([[1.0, np.nan]], np.float32),
+        "text": np.array([["a"]], object),
+        "scalar": np.array(1.0, np.float32),
     }
-    assert len(keys) == 7
-    assert cache.key("model", "data", MinMax(), ["b", "a", "b"]) in keys
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\xff\xfe",
-        b"[]",
-        b"3",
-        b"{}",
-        b'{"ranges": [], "skipped": {}}',
-        b'{"ranges": {"t": 3}, "skipped": {}}',
-        b'{"ranges": {"t": {"low": 1, "high": 0, "samples": 1, "observer": "m"}}, "skipped": {}}',
-        b'{"ranges": {"t": {"low": NaN, "high": 0, "samples": 1, "observer": "m"}}, "skipped": {}}',
-        b"[" * 100_000,
-    ],
-)
-def test_a_corrupt_cache_file_is_ignored(tmp_path: Path, content: bytes) -> None:
-    cache = StatisticsCache(tmp_path, "0.1.0")
-    cache.store("k", RESULT)
-    (tmp_path / "statistics" / "k.json").write_bytes(content)
-    assert cache.load("k") is None
-    cache.store("k", RESULT)
-    assert cache.load("k") == RESULT
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    cache = StatisticsCache(tmp_path / "file", "0.1.0")
-    cache.store("k", RESULT)
-    assert cache.load("k") is None
-    off = StatisticsCache(None, "0.1.0")
-    off.store("k", RESULT)
-    assert off.load("k") is None
-
-
-def test_an_interrupted_write_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = StatisticsCache(tmp_path, "0.1.0")
-
-    def interrupted(*_args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        cache.store("k", RESULT)
-    assert list((tmp_path / "statistics").iterdir()) == []
-
-
-def test_the_file_is_json_that_people_can_read(tmp_path: Path) -> None:
-    StatisticsCache(tmp_path, "0.1.0").store("k", RESULT)
-    content = json.loads((tmp_path / "statistics" / "k.json").read_text())
-    assert content["ranges"]["t"]["high"] == math.pi
-
-
-def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.setenv("GRAPHOPT_CACHE", "")
-    assert cache_folder() is None
-    monkeypatch.delenv("GRAPHOPT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "graphopt"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert cache_folder() == tmp_path / ".cache" / "graphopt"
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert cache_folder() == tmp_path / "Library" / "Caches" / "graphopt"
-    monkeypatch.setattr("sys.platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert cache_folder() == tmp_path / "local" / "graphopt"
-
-    def homeless() -> Path:
-        raise RuntimeError("no home")
-
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr(Path, "home", homeless)
-    assert cache_folder() is None
+    axes = {"double": 1, "relu": -1, "late": 1, "text": 1, "scalar": 0, "absent": 0}
+    found = collect_channels(Engine(extra=extra), open_dataset(samples, ONE), axes)
+    assert list(found) == ["double", "relu"]
+    everything = 2 * np.concatenate(samples).astype(np.float64)
+    stats = found["double"]
+    np.testing.assert_array_equal(stats.low, everything.min(axis=0))
+    np.testing.assert_array_equal(stats.high, everything.max(axis=0))
+    np.testing.assert_array_equal(stats.peak, np.abs(everything).max(axis=0))
+    np.testing.assert_allclose(stats.mean, everything.mean(axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(stats.variance, everything.var(axis=0), rtol=1e-12)
+    assert stats.samples == 20
+    assert collect_channels(Engine(), open_dataset(ragged(9), ONE), {"double": 1}) == {}

@@ -8,38 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graphopt.calibration.base import Dataset, InputSpec
 from graphopt.calibration.preprocessing import Preprocessing
 from graphopt.calibration.sources import open_dataset
-from graphopt.errors import DataError
+from tests.unit.calibration.samples import ONE, X, column, fails, specs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Shape = tuple[int | str | None, ...] | None
 RNG = np.random.default_rng(0)
-X = RNG.standard_normal((6, 3, 4)).astype(np.float32)
-
-
-def specs(**inputs: tuple[Shape, str]) -> dict[str, InputSpec]:
-    return {name: InputSpec(name, shape, dtype) for name, (shape, dtype) in inputs.items()}
-
-
-ONE = specs(x=(("N", 3, 4), "float32"))
-
-
-def fails(code: str, source: object, inputs: dict[str, InputSpec], **options: object) -> DataError:
-    with pytest.raises(DataError) as caught:
-        list(open_dataset(source, inputs, **options))  # type: ignore[call-overload,arg-type]
-    assert caught.value.code == code, caught.value
-    assert caught.value.hint
-    return caught.value
-
-
-def column(dataset: Dataset, name: str = "x") -> list[np.ndarray]:
-    return [feed[name] for feed in dataset]
-
-
 IMAGE = specs(input=(("N", 3, 8, 8), "float32"))
 
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from graphopt.calibration.base import Observer
 from graphopt.calibration.histogram import StreamingHistogram
-from graphopt.calibration.observers import MinMax, Percentile
+from graphopt.calibration.observers import Entropy, MinMax, MovingAverage, Mse, Percentile
 from graphopt.errors import DataError, RecipeError
 
 FLOATS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
@@ -138,7 +138,83 @@ def test_all_kept_is_min_max() -> None:
     assert accumulator.result() == (values.min(), values.max())
 
 
-@pytest.mark.parametrize("observer", [MinMax(), Percentile()])
+@given(BATCHES, st.floats(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_a_moving_average_weighs_by_age(batches: list[np.ndarray], momentum: float) -> None:
+    accumulator = MovingAverage(momentum).start()
+    for batch in batches:
+        accumulator.update(batch)
+    weights = momentum ** np.arange(len(batches) - 1, -1, -1.0)
+    low = np.average([float(batch.min()) for batch in batches], weights=weights)
+    high = np.average([float(batch.max()) for batch in batches], weights=weights)
+    # Running means of doubles of at most 1e6.
+    np.testing.assert_allclose(accumulator.result(), (low, high), rtol=1e-12, atol=1e-8)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.1, math.nan])
+def test_a_momentum_out_of_range_is_named(momentum: float) -> None:
+    with pytest.raises(RecipeError, match="momentum"):
+        MovingAverage(momentum)
+
+
+@given(
+    st.lists(hnp.arrays(np.float32, st.integers(1, 6000), elements=FLOATS, fill=FLOATS)),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=25, deadline=None)
+def test_small_and_large_batches_are_binned_alike(
+    batches: list[np.ndarray], random: object
+) -> None:
+    values = np.concatenate([np.zeros(1, np.float32), *batches])
+    together, apart = StreamingHistogram(64), StreamingHistogram(64)
+    together.add(np.resize(values, len(values) * 3).astype(np.float64))
+    for _ in range(3):
+        apart.add(values)
+        if random.random() < 0.5:  # type: ignore[attr-defined]
+            assert apart.counts.sum() == apart.total
+    assert apart.counts.tolist() == together.counts.tolist()
+
+
+def test_a_buffer_that_is_used_again_does_no_harm() -> None:
+    buffer, histogram = np.zeros(10, np.float32), StreamingHistogram(64)
+    for value in (1.0, 2.0, 3.0):
+        buffer[:] = value
+        histogram.add(buffer)
+    assert histogram.counts[histogram.counts > 0].tolist() == [10, 10, 10]
+
+
+@given(BATCHES, st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_bins_around_zero_are_those_of_a_histogram_with_zero(
+    batches: list[np.ndarray], symmetric: bool
+) -> None:
+    histogram = filled(batches)
+    counts, first, width = histogram.around_zero(symmetric=symmetric)
+    assert first <= 0 < first + len(counts)
+    assert len(counts) <= (128 if symmetric else 64)
+    values = np.concatenate(batches).astype(np.float64)
+    numbers = np.floor(values / width).astype(int) - first
+    np.testing.assert_array_equal(counts, np.bincount(numbers, minlength=len(counts)))
+    if symmetric:
+        assert abs(len(counts) + 2 * first) <= 1
+
+
+@given(BATCHES)
+@settings(max_examples=50, deadline=None)
+def test_a_histogram_is_restored_from_its_parts(batches: list[np.ndarray]) -> None:
+    one = filled(batches)
+    other = StreamingHistogram.restore(
+        one.counts, exponent=one.exponent, first=one.first, low=one.low, high=one.high
+    )
+    for histogram in (one, other):
+        histogram.add(np.array([7.5, -2e6], np.float32))
+    assert one.counts.tolist() == other.counts.tolist()
+    assert (one.low, one.high, one.total) == (other.low, other.high, other.total)
+
+
+@pytest.mark.parametrize(
+    "observer", [MinMax(), MovingAverage(), Percentile(), Entropy(), Mse(), Mse(symmetric=True)]
+)
 def test_the_observer_contract(observer: Observer) -> None:
     assert isinstance(observer, Observer)
     accumulator = observer.start()

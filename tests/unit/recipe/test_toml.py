@@ -103,6 +103,7 @@ def test_defaults_are_spelt_out_in_kebab_case_and_origins_become_comments() -> N
         [limits]
         min-snr-db = 10.0
         max-relative-error = 0.0001
+        never-slower = true
 
         [[passes]]
         use = "prune"

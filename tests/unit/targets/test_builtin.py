@@ -80,7 +80,8 @@ def test_quantization_follows_the_kernels_of_each_family():
         assert rules.per_channel
         if name.startswith(("arm", "cortex")):
             assert rules.activations == "int8"
-            assert rules.symmetric_activations
+            # CMSIS-NN wants zero at 0; onnxruntime's Arm kernels take any zero point.
+            assert rules.symmetric_activations == name.startswith("cortex")
             assert target.session_config == {"session.qdqisint8allowed": "1"}
         else:
             assert rules.activations == "uint8"

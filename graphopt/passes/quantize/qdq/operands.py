@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphopt.passes.quantize.qdq.lower import is_lowered
 from graphopt.types import DType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from graphopt.ir import Graph, Node, Value
     from graphopt.targets.fusion import FusionRule, FusionTable
 
+_TINY_MATRIX = 5
 _ALL_DATA = frozenset({"Add", "Mul", "Concat"})
 
 
@@ -20,8 +25,20 @@ def data_inputs(node: Node) -> tuple[tuple[int, Value], ...]:
 
     Weights and biases of heavy operators, shapes, axes and the like are not among them.
     """
-    positions = range(len(node.inputs)) if node.op in _ALL_DATA else (0,)
-    return tuple((i, v) for i in positions if (v := node.inputs[i]) is not None)
+    return tuple((i, v) for i in _positions(node) if (v := node.inputs[i]) is not None)
+
+
+def _positions(node: Node) -> Iterable[int]:
+    if node.op in _ALL_DATA:
+        return range(len(node.inputs))
+    if node.op == "Where":
+        return (1, 2)
+    return (0, 1) if node.op == "MatMul" and multiplies_activations(node) else (0,)
+
+
+def multiplies_activations(product: Node) -> bool:
+    """Whether both operands of a product are computed at run time, as in attention."""
+    return all(v is not None and not v.is_constant for v in product.inputs[:2])
 
 
 def activations(node: Node) -> tuple[Value, ...]:
@@ -73,10 +90,13 @@ def _bias_obstacle(node: Node) -> str | None:
 
 def _matmul_obstacle(node: Node) -> str | None:
     weight = node.inputs[1]
+    if multiplies_activations(node):
+        return None
     if weight is not None and weight.is_constant and len(weight.shape or ()) != 2:
         return "its constant operand is not a matrix"
-    if weight is not None and not weight.is_constant:
-        return "both operands are activations"
+    sizes = [d for d in (weight.shape if weight is not None else None) or () if isinstance(d, int)]
+    if weight is not None and math.prod(sizes) < _TINY_MATRIX:
+        return "its matrix is so small that Q and DQ would cost more than the product"
     return _weight_obstacle(node)
 
 
@@ -93,19 +113,26 @@ def _max_pool_obstacle(node: Node) -> str | None:
     return "integer MaxPool has no indices" if len(node.outputs) > 1 else None
 
 
+def _split_obstacle(node: Node) -> str | None:
+    unused = any(not v.uses and not v.is_output for v in node.outputs)
+    return "a part that nobody reads would have no Q behind it" if unused else None
+
+
 _OBSTACLES = {
     "AveragePool": _average_pool_obstacle,
     "Conv": _weight_obstacle,
     "Gemm": _gemm_obstacle,
     "MatMul": _matmul_obstacle,
     "MaxPool": _max_pool_obstacle,
+    "Split": _split_obstacle,
 }
 
 
 def absorb(node: Node, table: FusionTable) -> tuple[Node | None, Value]:
     """Return the activation that the following Q makes redundant, and the tensor after it."""
     output = node.outputs[0]
-    if output.is_output or len(output.uses) != 1:
+    is_last = output.is_output or len(output.uses) != 1 or len(node.outputs) > 1
+    if is_last or is_lowered(node):
         return None, output
     reader = output.consumers[0]
     rule = table.rule(reader.op, reader.domain)

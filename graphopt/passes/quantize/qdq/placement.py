@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from graphopt.passes.quantize.qdq.lower import rule_for
 from graphopt.passes.quantize.qdq.operands import (
     absorb,
     activations,
@@ -20,15 +21,20 @@ from graphopt.passes.quantize.qdq.operands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from graphopt.calibration.base import RangeStatistics
     from graphopt.ir import Graph, Node, Value
     from graphopt.targets.fusion import FusionRule, FusionTable
 
-_SHRINKING = frozenset({"GlobalAveragePool", "AveragePool", "MaxPool"})
+_SHRINKING = frozenset(
+    {"ArgMax", "AveragePool", "GlobalAveragePool", "MaxPool", "ReduceMax", "ReduceMin"}
+)
 _FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
 """Integer products that can return floats: no Q needed when nobody wants integers."""
+
+_INDICES = "ArgMax"
+"""Reads integers and returns indices: nothing to quantize."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,11 @@ class Unit:
     rule: FusionRule
     output: Value
     absorbed: Node | None = None
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """Every tensor that the unit makes; only Split makes more than one."""
+        return (self.output, *self.node.outputs[1:])
 
 
 @dataclass
@@ -52,10 +63,12 @@ class Placement:
 
     def by_output(self) -> dict[Value, Unit]:
         """Return the unit that produces each integer tensor."""
-        return {u.output: u for u in self.units.values()}
+        return {output: u for u in self.units.values() for output in u.outputs}
 
     def needs_integer_output(self, unit: Unit) -> bool:
         """Whether the unit must write integers: it cannot write floats, or somebody reads them."""
+        if unit.node.op == _INDICES:
+            return False
         if unit.node.op not in _FLOAT_OUTPUT or hidden_by_activation(unit.node):
             return True
         return any(reader in self.units for reader in unit.output.consumers)
@@ -77,7 +90,7 @@ def place(
     """
     placement = Placement()
     for node in graph.nodes():
-        rule = table.rule(node.op, node.domain)
+        rule = rule_for(node, table)
         if rule is None or rule.role == "absorbed":
             continue
         reason = excluded(node) or obstacle(node, rule, graph) or _unseen(node, ranges)
@@ -108,20 +121,14 @@ def _shrink_to_islands(graph: Graph, placement: Placement) -> None:
     order = graph.nodes()
     while True:
         before = len(placement.units)
-        sources = placement.by_output()
-        for node in order:
-            unit = placement.units.get(node)
-            if unit is None or unit.rule.role == "heavy":
-                continue
-            if not _reads_integers(unit, sources):
-                del placement.units[node]
-                sources.pop(unit.output, None)
+        sources = _drop_without_integers(order, placement)
         leads: set[Node] = set()
         for node in reversed(order):
             unit = placement.units.get(node)
             if unit is None:
                 continue
-            readers = [placement.units[r] for r in unit.output.consumers if r in placement.units]
+            consumers = [r for output in unit.outputs for r in output.consumers]
+            readers = [placement.units[r] for r in consumers if r in placement.units]
             onward = any(r.rule.role == "heavy" or r.node in leads for r in readers)
             if onward:
                 leads.add(node)
@@ -129,6 +136,19 @@ def _shrink_to_islands(graph: Graph, placement: Placement) -> None:
                 del placement.units[node]
         if len(placement.units) == before:
             return
+
+
+def _drop_without_integers(order: Iterable[Node], placement: Placement) -> dict[Value, Unit]:
+    """Drop what reads no integers; return the units that are left by what they make."""
+    sources = placement.by_output()
+    for node in order:
+        unit = placement.units.get(node)
+        if unit is None or unit.rule.role == "heavy" or _reads_integers(unit, sources):
+            continue
+        del placement.units[node]
+        for output in unit.outputs:
+            sources.pop(output, None)
+    return sources
 
 
 def _reads_integers(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
@@ -141,7 +161,29 @@ def _makes_smaller(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
     read = activations(unit.node)
     if not all(v in sources for v in read):
         return False
-    return unit.node.op in _SHRINKING or (unit.node.op in {"Add", "Mul"} and len(read) > 1)
+    if unit.node.op in _SHRINKING:
+        return True
+    joins = unit.node.op in {"Add", "Mul"} and len(read) > 1
+    return joins and not _are_free_in_float(read, sources)
+
+
+def _are_free_in_float(values: Iterable[Value], sources: Mapping[Value, Unit]) -> bool:
+    """Whether all that the values are made of comes from products that can return floats."""
+    stack: list[Value] = list(values)
+    seen: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        unit = sources.get(value)
+        if value in seen:
+            continue
+        seen.add(value)
+        if unit is None:
+            return False
+        if unit.rule.role != "heavy":
+            stack += activations(unit.node)
+        elif unit.node.op not in _FLOAT_OUTPUT or hidden_by_activation(unit.node):
+            return False
+    return True
 
 
 def _settle_output(placement: Placement, unit: Unit, ranges: Mapping[str, RangeStatistics]) -> None:

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.ir import Tensor
-from graphopt.passes.quantize.qdq.operands import bias_add_after, data_inputs
+from graphopt.passes.quantize.qdq.lower import lower, scale_factor
+from graphopt.passes.quantize.qdq.operands import (
+    bias_add_after,
+    data_inputs,
+    multiplies_activations,
+)
 from graphopt.passes.quantize.qdq.parameters import (
     activation_params,
+    mean_error,
     quantize,
     quantize_bias,
     quantize_weight,
@@ -21,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from graphopt.ir import Graph, Node, Value
+    from graphopt.passes.quantize.qdq.existing import Given
     from graphopt.passes.quantize.qdq.placement import Placement, Unit
+    from graphopt.passes.recover.layer_inputs import LayerInputs
     from graphopt.targets.base import QuantizationRules
 
     Array = np.ndarray[Any, Any]
@@ -53,12 +61,17 @@ class Rewriter:
         params: Mapping[Value, QuantParams],
         rules: QuantizationRules,
         remember: Remember,
+        inputs: Mapping[Node, LayerInputs] | None = None,
+        given: Mapping[Value, Given] | None = None,
     ) -> None:
         self.graph = graph
         self.placement = placement
         self.params = params
         self.rules = rules
         self.remember = remember
+        self.inputs = inputs or {}
+        self.given = given or {}
+        self.search_scales = False
         self.protected: list[Node] = []
         self._constants: dict[tuple[str, QuantParams], tuple[Value, Value]] = {}
         self._weights: dict[tuple[Value, QuantParams], Value] = {}
@@ -73,6 +86,7 @@ class Rewriter:
             source = sources.get(value)
             writes = source is not None and self.placement.needs_integer_output(source)
             self._quantize_activation(value, writes)
+        lower(self.graph, self.placement.units.values(), self.rules)
         self.graph.sort()
         return len(self.graph.nodes()) - before
 
@@ -101,7 +115,7 @@ class Rewriter:
                 node.set_input(index, self._protect(name, stored, params, requantized, value))
                 continue
             shared = shared or self._dequantize(name, stored, params)
-            held = node in self.placement.held and self._leads_to_q(node)
+            held = node in self.placement.held and self._would_fuse(node)
             node.set_input(index, self._hide(shared) if held else shared)
         if returned:
             self._return(value, name, self._dequantize(name, stored, params))
@@ -143,6 +157,20 @@ class Rewriter:
             output = readers[0].outputs[0]
         return True
 
+    def _would_fuse(self, node: Node) -> bool:
+        """Whether the runtime would find a float operator between DQs and a Q, and fuse it."""
+        for _, value in data_inputs(node):
+            source = value.producer
+            if value not in self.params and (source is None or source.op != "DequantizeLinear"):
+                return False
+        output = node.outputs[0]
+        while output not in self.params:
+            readers = output.consumers
+            if len(readers) != 1 or readers[0].op not in _MOVED_OVER | {"Clip", "Relu"}:
+                return False
+            output = readers[0].outputs[0]
+        return True
+
     def _protect(
         self, name: str, stored: Value, params: QuantParams, nodes: list[Node], value: Value
     ) -> Value:
@@ -170,10 +198,21 @@ class Rewriter:
     def _quantize_parameters(self, unit: Unit) -> None:
         node = unit.node
         if unit.rule.role != "heavy":
-            for index, value in data_inputs(node):
-                if value.is_constant:
-                    node.set_input(index, self._constant_operand(value))
+            self._quantize_constants(node)
+        elif node.op != "MatMul" or not multiplies_activations(node):
+            self._quantize_product(node)
+        if node.op == "MatMul" and not self.placement.needs_integer_output(unit):
+            self._lift_bias(node)
+
+    def _quantize_constants(self, node: Node) -> None:
+        if scale_factor(node) is not None:
             return
+        for index, value in data_inputs(node):
+            if value.is_constant:
+                node.set_input(index, self._constant_operand(value))
+
+    def _quantize_product(self, node: Node) -> None:
+        """Quantize the weight of a product, and its bias."""
         source = node.inputs[0]
         assert source is not None
         input_params = self.params[source]
@@ -183,17 +222,30 @@ class Rewriter:
         array = weight.array()
         bias = _flat_bias(node, array.shape[axis])
         per_channel = axis if self.rules.per_channel else None
-        params = weight_params(array, per_channel, self.rules, bias, input_params.scale[0])
-        assert weight.tensor is not None
-        key = ("quantized weight", weight.tensor.digest(), axis, params)
-        stored = self._stored(
-            weight, params, lambda: self.remember(key, lambda: quantize_weight(array, axis, params))
+        kept = self._kept(weight, axis)
+        params = kept.params if kept is not None else None
+        step = input_params.scale[0]
+        params = params or weight_params(
+            array, per_channel, self.rules, bias, step, search=self.search_scales
         )
+        assert weight.tensor is not None
+        seen = self.inputs.get(node) if kept is None else None
+        token = None if seen is None else (seen.token, bias is not None, step)
+        key = ("quantized weight", weight.tensor.digest(), axis, params, token)
+
+        def rounded() -> Array:
+            moments = None if seen is None else seen.moments(bias is not None, step)
+            return quantize_weight(array, axis, params, moments)
+
+        def integers() -> Array:
+            return kept.integers if kept is not None else self.remember(key, rounded)
+
+        stored = self._stored(weight, params, integers)
         self._replace(node, 1, weight, self._dequantize(weight.name, stored, params))
         if bias is not None:
+            if seen is not None:
+                bias = bias - mean_error(array, stored.array(), axis, params, seen.mean)
             self._quantize_bias(node, bias, input_params, params)
-        if node.op == "MatMul" and not self.placement.needs_integer_output(unit):
-            self._lift_bias(node)
 
     def _stored(self, value: Value, params: QuantParams, make: Callable[[], Array]) -> Value:
         """Return the integers of a constant; constants that are shared are stored once."""
@@ -203,8 +255,19 @@ class Rewriter:
             self._weights[value, params] = stored
         return stored
 
+    def _kept(self, weight: Value, axis: int) -> Given | None:
+        """Return the integers that the model came with, where a kernel takes their scales."""
+        kept = self.given.get(weight)
+        return kept if kept is not None and kept.params.axis in {None, axis} else None
+
     def _constant_operand(self, value: Value) -> Value:
         array = value.array()
+        kept = self.given.get(value)
+        if kept is not None and kept.params.axis is None:
+            params = kept.as_activation(self.rules).params
+            integers = kept.as_activation(self.rules).integers
+            stored = self._stored(value, params, lambda: integers)
+            return self._dequantize(value.name, stored, params)
         params = activation_params(float(array.min()), float(array.max()), self.rules)
         stored = self._stored(value, params, lambda: quantize(array, params))
         return self._dequantize(value.name, stored, params)

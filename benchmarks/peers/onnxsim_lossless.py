@@ -1,0 +1,11 @@
+"""onnxsim's lossless simplification with its defaults: MODEL CALIBRATION.npz OUTPUT."""
+
+from __future__ import annotations
+
+import onnx
+import onnxsim
+from samples import arguments
+
+if __name__ == "__main__":
+    model, _, output = arguments()
+    onnx.save(onnxsim.simplify(str(model))[0], output)

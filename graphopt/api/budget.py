@@ -1,0 +1,147 @@
+"""The accuracy that the user stated: whether the planned model keeps it, and what to do if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphopt.errors import DataError, RecipeError
+from graphopt.pipeline.accuracy import judged_by
+from graphopt.planner.plan import FLOAT, Plan
+from graphopt.planner.precision import Budget, keep_accuracy
+from graphopt.report import Notice
+from graphopt.types import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.api.setup import Samples
+    from graphopt.ir import Graph
+    from graphopt.passes.base import Pass
+    from graphopt.pipeline import PipelineContext, Verifier
+    from graphopt.recipe import Limits
+    from graphopt.registry import Registry
+    from graphopt.report import CandidateRecord, PrecisionRecord
+
+_MARGIN_DB = 3.0
+"""A candidate that was this much above the limit on a few samples is not checked on all."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The passes that keep the stated accuracy, and what there is to say about them."""
+
+    steps: Sequence[Pass]
+    record: PrecisionRecord | None = None
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the user stated, and what it is judged by."""
+
+    limits: Limits
+    samples: Samples | None
+    registry: Registry
+    measure: bool = False
+
+    def keep(
+        self,
+        steps: Sequence[Pass],
+        graph: Graph,
+        context: PipelineContext,
+        verifier: Verifier,
+        candidates: Sequence[CandidateRecord] = (),
+    ) -> Kept:
+        """Return ``steps``, with operators excluded where the model would be too far off.
+
+        Args:
+            steps: consecutive passes with all options settled.
+            graph: ready for the first of them; not changed.
+            context: has the calibrated ranges.
+            verifier: compares with the original.
+            candidates: the plans that were considered for them.
+
+        Raises:
+            DataError: G216, a drop is stated and cannot be judged.
+            RecipeError: G103, the metric must be named.
+        """
+        steps = _most_integer(steps, candidates)
+        if not context.has_data or not _quantizes(steps) or self._is_clear(candidates):
+            return Kept(steps)
+        budget = self._budget(verifier)
+        try:
+            decision = keep_accuracy(graph, steps, context, verifier, budget, measure=self.measure)
+        except (DataError, RecipeError):
+            raise
+        except Exception as error:
+            # The pass will meet the same fault where it is named, rolled back, or strict.
+            context.log.debug("accuracy could not be planned: %s", error)
+            return Kept(steps)
+        notices = (*_resolution(budget), *_given_up(decision.record))
+        return Kept(decision.steps, decision.record, notices)
+
+    def _budget(self, verifier: Verifier) -> Budget:
+        limits = self.limits
+        if limits.max_drop is None:
+            return Budget(limits.min_snr_db)
+        labelled = self.samples.labelled if self.samples is not None else None
+        accuracy = judged_by(limits.metric, self.registry.metric, labelled, verifier.original)
+        return Budget(limits.min_snr_db, limits.max_drop, accuracy)
+
+    def _is_clear(self, candidates: Sequence[CandidateRecord]) -> bool:
+        """Whether the plan that was chosen is known to be well above the limit."""
+        if self.limits.max_drop is not None:
+            return False
+        found = next((c.snr_db for c in candidates if c.chosen), None)
+        return found is not None and found >= self.limits.min_snr_db + _MARGIN_DB
+
+
+def quantizing_section(steps: Sequence[Pass]) -> tuple[int, int]:
+    """Return the range of passes that quantize, as positions; empty when there are none."""
+    found = [i for i, step in enumerate(steps) if _can_leave_out(step)]
+    return (found[0], found[-1] + 1) if found else (len(steps), len(steps))
+
+
+def _can_leave_out(step: Pass) -> bool:
+    return step.effect is Effect.APPROXIMATE and hasattr(step, "exclude")
+
+
+def _most_integer(steps: Sequence[Pass], candidates: Sequence[CandidateRecord]) -> Sequence[Pass]:
+    """Return all-integer steps where every plan with integers was too noisy; else the steps."""
+    too_noisy = any(c.snr_db is not None and c.speedup is None for c in candidates)
+    tried = any(c.speedup is not None and c.placement != FLOAT for c in candidates)
+    plan = Plan(tuple(steps))
+    if too_noisy and not tried and plan.is_exact and plan.insert is not None:
+        return plan.placed("integer").steps
+    return steps
+
+
+def _quantizes(steps: Sequence[Pass]) -> bool:
+    return any(_can_leave_out(s) for s in steps) and not Plan(tuple(steps)).is_exact
+
+
+def _resolution(budget: Budget) -> tuple[Notice, ...]:
+    accuracy = budget.accuracy
+    step = accuracy.resolution if accuracy is not None else None
+    if accuracy is None or step is None or budget.max_drop is None or step <= budget.max_drop:
+        return ()
+    notice = Notice(
+        "W212",
+        f"one of {len(accuracy.dataset)} labelled samples is {step:.2g} points, and a drop of "
+        f"{budget.max_drop:g} was allowed",
+        "give more labelled samples: those that are not calibrated on are used",
+    )
+    return (notice,)
+
+
+def _given_up(record: PrecisionRecord | None) -> tuple[Notice, ...]:
+    if record is None or record.kept:
+        return ()
+    notice = Notice(
+        "W306",
+        f"everything stays in float: quantized, the model has {record.before:.4g} {record.unit} "
+        f"{record.measure}, and {record.limit:.4g} were asked for".replace("  ", " "),
+        "`graphopt analyze --quantization` shows which operators lose it, and why",
+    )
+    return (notice,)

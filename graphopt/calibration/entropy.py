@@ -1,0 +1,143 @@
+"""The range that keeps a distribution: smallest Kullback-Leibler divergence after quantization.
+
+A candidate range is a window of n bins of the histogram. P is the distribution with the clipped
+values moved to the ends of the window. Q is what can be told from ``levels`` integers: bin j of the
+window belongs to the group floor(j * levels / n), and the values inside a group are spread evenly
+over those of its bins that are not empty; clipped values are not part of Q. The divergence is
+
+    KL(P, Q) = sum_j P_j ln(P_j / Q_j) - sum_g (b_g - 1) (1 - exp(1 - m_g)) / (2 * values)
+
+over groups g with b_g filled bins of m_g values on average. The last term is what the noise of a
+finite sample adds on average: (b_g - 1) / 2 for many values a bin (G. A. Miller, Note on the bias
+of information estimates, 1955), nothing for one value a bin; between them the factor is, to 0.05,
+variance / mean of Poisson counts above zero. Without it wide ranges look bad whenever data is
+scarce, and with more of it every range looks good where the tails are thin. An empty
+bin at an end of the window that receives clipped values counts as one value in Q, because nothing
+seen is not proof of nothing there. Single bins that hold far more than their neighbours are values
+that the model makes exactly (a background, the bound of a Clip): inside a window they survive
+quantization as they are, so they are left out of the groups and add the same to P and Q.
+
+The idea of the search is S. Migacz, 8-bit inference with TensorRT, 2017.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.calibration.density import density
+
+if TYPE_CHECKING:
+    from graphopt.calibration.base import Array
+    from graphopt.calibration.density import Density
+    from graphopt.calibration.histogram import StreamingHistogram
+
+CANDIDATES = 64
+"""Thresholds that are tried; neighbours differ by the same factor, 4 % with 4096 bins."""
+
+
+def entropy_range(
+    histogram: StreamingHistogram, *, levels: int = 256, symmetric: bool = False
+) -> tuple[float, float]:
+    """Return (low, high) of the window with the smallest divergence; of equal ones, the widest.
+
+    Candidates are [max(low, -t), min(high, t)] for thresholds t from max|x| down to where a bin is
+    as wide as a step: below that the histogram cannot see what rounding does.
+
+    Args:
+        histogram: of the tensor.
+        levels: integers of the format.
+        symmetric: whether the format covers [-t, t], whatever the values are.
+
+    Raises:
+        ValueError: nothing was counted.
+    """
+    found = density(histogram, symmetric=symmetric)
+    starts, stops = windows(found, levels)
+    if histogram.low == histogram.high or len(starts) < 2 or not found.counts.any():
+        return histogram.low, histogram.high
+    alone = spikes(found.counts)
+    smooth = found.counts - alone
+    best = int(np.argmin(divergences(smooth, alone, starts, stops, levels)))
+    low = (int(starts[best]) + found.first) * found.width
+    high = (int(stops[best]) + found.first) * found.width
+    # A tensor that does not reach zero keeps its own end there.
+    low = histogram.low if histogram.low >= 0 else max(low, histogram.low)
+    high = histogram.high if histogram.high <= 0 else min(high, histogram.high)
+    return min(low, high), max(low, high)
+
+
+def windows(found: Density, levels: int) -> tuple[Array, Array]:
+    """Return the first bin and the bin after the last one of each candidate, widest first.
+
+    Windows have at least ``levels`` bins; the first one is everything.
+    """
+    below, above = -found.first, len(found.counts) + found.first  # bins on each side of zero
+    widest = max(below, above)
+    narrowest = min(max(levels / (2 if min(below, above) else 1), 1), widest)
+    reach = np.rint(np.geomspace(widest, narrowest, CANDIDATES)).astype(np.int64)
+    starts, stops = below - np.minimum(reach, below), below + np.minimum(reach, above)
+    pairs = np.unique(np.stack([starts, stops], axis=1), axis=0)
+    pairs = pairs[np.lexsort((pairs[:, 0], pairs[:, 0] - pairs[:, 1]))]
+    pairs = pairs[pairs[:, 1] - pairs[:, 0] >= levels]
+    return pairs[:, 0], pairs[:, 1]
+
+
+def spikes(counts: Array) -> Array:
+    """Return what single bins hold beyond the mean of the two neighbours on each side.
+
+    A spike has three times that mean, and more than a thousandth of all values and 32 of them, so
+    that neither a smooth peak nor chance makes one.
+    """
+    padded = np.pad(counts, 2)
+    around = (padded[:-4] + padded[1:-3] + padded[3:-1] + padded[4:]) / 4
+    high = counts > np.maximum(3 * around, max(counts.sum() / 1000, 32))
+    return np.where(high, counts - around, 0.0)
+
+
+def divergences(smooth: Array, alone: Array, starts: Array, stops: Array, levels: int) -> Array:
+    """Return the divergence of each window, in nats.
+
+    Args:
+        smooth: float64 [n], counts without spikes.
+        alone: float64 [n], counts of the spikes; not zero everywhere where ``smooth`` is.
+        starts: int64 [k], first bin of each window.
+        stops: int64 [k], the bin after the last one.
+        levels: number of groups, at most the bins of every window.
+
+    Returns:
+        float64 [k]; infinity where nothing lies in a window.
+    """
+    total, inner = _prefix(smooth + alone), _prefix(smooth)
+    logs, filled = _prefix(_xlogx(smooth)), _prefix(smooth > 0)
+    bounds = starts[:, None] + (stops - starts)[:, None] * np.arange(levels + 1) // levels
+    mass, bins = np.diff(inner[bounds]), np.diff(filled[bounds])
+    tails = np.stack([total[starts], total[-1] - total[stops]], axis=1)
+    ends = np.stack([smooth[starts], smooth[stops - 1]], axis=1)
+    unseen = (ends == 0) & (tails > 0)
+    mass[:, [0, -1]] += unseen
+    bins[:, [0, -1]] += unseen
+    inside = total[stops] - total[starts] + unseen.sum(axis=1)
+    typical = np.where(mass > 0, mass, 1.0) / np.maximum(bins, 1)  # counts in Q
+    with np.errstate(divide="ignore"):
+        share = np.log(inside / total[-1])
+    own = logs[stops] - logs[starts] + (_xlogx(ends + tails) - _xlogx(ends)).sum(axis=1)
+    # A bin that was unseen has no values of its own, so its group weighs one less here.
+    weights = mass.copy()
+    weights[:, [0, -1]] += tails - unseen
+    cross = np.einsum("ij,ij->i", weights, np.log(typical))
+    noise = np.einsum("ij,ij->i", np.maximum(bins - 1, 0), 1 - np.exp(1 - typical)) / 2
+    result: Array = np.where(inside > 0, (own - cross - noise) / total[-1] + share, np.inf)
+    return result
+
+
+def _prefix(values: Array) -> Array:
+    result = np.zeros(len(values) + 1)
+    np.cumsum(values, out=result[1:])
+    return result
+
+
+def _xlogx(values: Array) -> Array:
+    result: Array = values * np.log(np.where(values > 0, values, 1.0))
+    return result

@@ -1,0 +1,1 @@
+"""The repairs of repair-qdq, one topic a file; each returns the nodes that it mended."""

@@ -1,0 +1,1 @@
+"""Weights in few bits, block by block, with activations left in float."""

@@ -1,0 +1,105 @@
+"""Compute sizes at compile time wherever they do not depend on a symbolic dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from graphopt import ir
+from graphopt.passes.base import PassResult
+from graphopt.passes.rewrite.shape_arithmetic import known_sizes
+from graphopt.types import DType, Effect
+
+if TYPE_CHECKING:
+    from graphopt.ir import Graph, Node, Value
+    from graphopt.passes.base import Context
+    from graphopt.passes.rewrite.shape_arithmetic import Sizes
+
+_COPIED, _LEFT_OVER = 0, -1
+_SOURCES = ("Shape", "Reshape")
+
+
+@dataclass(frozen=True)
+class FoldShapes:
+    """Replace sizes that are known, and shapes of Reshape that are known but for one dimension.
+
+    A symbolic batch makes exporters compute shapes at every inference, although only the batch is
+    open. A Reshape to [N, -1] copies N (a 0 in its shape) or leaves it over (-1).
+    """
+
+    name: ClassVar[str] = "fold-shapes"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Fold until nothing new is known: a size that is found may tell further shapes."""
+        folded = fixed = 0
+        shaped = any(n.domain == "" and n.op in _SOURCES for n in graph.nodes())
+        while shaped:
+            ir.infer_shapes(graph)
+            known = known_sizes(graph)
+            step = [_fix(graph, n, known) for n in graph.nodes("Reshape")]
+            found = sum(_store(graph, value, sizes) for value, sizes in known.items())
+            if not found and not any(step):
+                break
+            folded, fixed = folded + found, fixed + sum(step)
+        notes = []
+        if folded:
+            notes.append(f"{folded} size{'s' * (folded != 1)} computed")
+        if fixed:
+            notes.append(f"{fixed} shape{'s' * (fixed != 1)} of Reshape fixed")
+        return PassResult(bool(notes), tuple(notes), {"sizes": folded, "shapes": fixed})
+
+
+def _store(graph: Graph, value: Value, sizes: Sizes) -> bool:
+    """Let a constant take the place of a size that is wholly known."""
+    rank = len(value.shape) if value.shape is not None else None
+    if value.is_output or rank not in {0, 1} or not value.uses or value.dtype is None:
+        return False
+    if not all(isinstance(s, int) for s in sizes) or (rank == 0 and len(sizes) != 1):
+        return False
+    kind = np.int64 if value.dtype is DType.INT64 else np.int32
+    array = np.array(sizes, dtype=kind).reshape([-1] * (rank or 0))
+    graph.replace_uses(
+        value, graph.add_constant(f"{value.name}_known", ir.Tensor.from_array(array))
+    )
+    producer = value.producer
+    assert producer is not None
+    graph.remove(producer)
+    return True
+
+
+def _fix(graph: Graph, node: Node, known: dict[Value, Sizes]) -> bool:
+    """Give a Reshape a constant shape; return whether it had none and one is known."""
+    wanted = node.inputs[1] if len(node.inputs) > 1 else None
+    if node.domain or wanted is None or wanted.is_constant or wanted.is_input:
+        return False
+    shape = _constant_shape(node, known.get(wanted))
+    if shape is None:
+        return False
+    name = f"{node.name or node.outputs[0].name}_shape"
+    node.set_input(1, graph.add_constant(name, np.array(shape, dtype=np.int64)))
+    node.set_attribute("allowzero", None)
+    return True
+
+
+def _constant_shape(node: Node, sizes: Sizes | None) -> list[int] | None:
+    """Return the shape with 0 where a dimension is copied; None with two that are open."""
+    source, inferred = node.inputs[0], node.outputs[0].shape
+    if sizes is None:
+        # Inference follows a few operators that this pass does not.
+        sizes = inferred
+    if source is None or source.shape is None or sizes is None:
+        return None
+    if any(s == 0 for s in sizes):
+        # It may mean a copied dimension, or, with allowzero, an empty one.
+        return None
+    shape: list[int] = []
+    for axis, size in enumerate(sizes):
+        if isinstance(size, int):
+            shape.append(size)
+            continue
+        before = source.shape[axis] if axis < len(source.shape) else None
+        shape.append(_COPIED if size is not None and size == before else _LEFT_OVER)
+    return shape if shape.count(_LEFT_OVER) < 2 else None

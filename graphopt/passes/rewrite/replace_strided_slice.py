@@ -1,0 +1,145 @@
+"""Compute the parameter-free shortcut of residual networks as one convolution.
+
+Taking every second pixel and padding channels with zeros ("option A", He et al. 2015,
+arXiv:1512.03385, sec. 4.2) leaves the blocked layout of onnxruntime, and Pad has no integer kernel.
+A strided 1x1 convolution with an identity as weight does the same and stays in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from graphopt import ir
+from graphopt.passes.base import PassResult
+from graphopt.types import DType, Effect
+
+if TYPE_CHECKING:
+    from graphopt.ir import Graph, Node, Value
+    from graphopt.passes.base import Context
+
+_MANY_CHANNELS = 256
+"""From here on the products of the convolution cost more than the copies that it saves."""
+
+
+@dataclass(frozen=True)
+class ReplaceStridedSlice:
+    """Turn strided Slices over feature maps and a Pad of their channels into one Conv.
+
+    The weight is [C + a + b, C, 1, 1] for C channels with a zeros before and b after them; the
+    strides are those of the Slices.
+    """
+
+    name: ClassVar[str] = "replace-strided-slice"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Replace every such shortcut whose channels are known."""
+        pads = [n for n in graph.nodes("Pad") if n.domain == ""]
+        if not pads or not graph.nodes("Slice"):
+            return PassResult(False)
+        ir.infer_shapes(graph)
+        replaced = sum(_replace(graph, pad) for pad in pads)
+        if not replaced:
+            return PassResult(False)
+        graph.sort()
+        note = f"{replaced} shortcut{'s' * (replaced != 1)} replaced"
+        return PassResult(True, (note,), {"shortcuts": replaced})
+
+
+def _replace(graph: Graph, pad: Node) -> bool:
+    added = _added_channels(pad)
+    if added is None:
+        return False
+    source = pad.inputs[0]
+    assert source is not None
+    slices: list[Node] = []
+    strides = [1] * (len(source.shape or ()) - 2)
+    while (steps := _steps(source)) is not None and source.producer is not None:
+        slices.append(source.producer)
+        strides = [a * b for a, b in zip(strides, steps, strict=True)]
+        before = source.producer.inputs[0]
+        assert before is not None
+        source = before
+    channels = (source.shape or (None, None))[1]
+    if not slices or not isinstance(channels, int) or channels + sum(added) > _MANY_CHANNELS:
+        return False
+    _write(graph, pad, source, channels, added, strides)
+    for node in slices:
+        if not node.outputs[0].uses and not node.outputs[0].is_output:
+            graph.remove(node)
+    return True
+
+
+def _write(
+    graph: Graph,
+    pad: Node,
+    source: Value,
+    channels: int,
+    added: tuple[int, int],
+    strides: list[int],
+) -> None:
+    name = pad.name or pad.outputs[0].name
+    before, after = added
+    identity = np.pad(np.eye(channels, dtype=np.float32), ((before, after), (0, 0)))
+    shape = [channels + before + after, channels, *[1] * len(strides)]
+    weight = graph.add_constant(f"{name}_identity", identity.reshape(shape))
+    attributes = {"kernel_shape": [1] * len(strides), "strides": strides}
+    made = graph.add_node("Conv", [source, weight], 1, attributes, name=f"{name}_shortcut")
+    made.outputs[0].dtype = source.dtype
+    graph.replace_uses(pad.outputs[0], made.outputs[0])
+    graph.remove(pad)
+
+
+def _added_channels(pad: Node) -> tuple[int, int] | None:
+    """Return the zeros before and after the channels, where nothing else is padded."""
+    source = pad.inputs[0]
+    widths = _constant(pad, 1)
+    value = _constant(pad, 2)
+    if source is None or source.dtype is not DType.FLOAT or widths is None:
+        return None
+    if pad.attribute("mode", "constant") != "constant" or (value is not None and value != [0]):
+        return None
+    if len(pad.inputs) > 2 and pad.inputs[2] is not None and value is None:
+        return None
+    rank = len(source.shape or ())
+    if rank < 3 or len(pad.inputs) > 3 or len(widths) != 2 * rank:
+        return None
+    before, after = widths[:rank], widths[rank:]
+    others = [w for i, w in enumerate(widths) if i % rank != 1]
+    if any(others) or min(before[1], after[1]) < 0:
+        return None
+    return before[1], after[1]
+
+
+def _steps(value: Value) -> list[int] | None:
+    """Return the steps by spatial axis of the Slice that alone makes ``value``, from the start."""
+    node = value.producer
+    if node is None or node.op != "Slice" or node.domain or len(value.uses) != 1:
+        return None
+    source = node.inputs[0]
+    if value.is_output or source is None or source.shape is None:
+        return None
+    rank = len(source.shape)
+    starts, ends, steps = (_constant(node, i) for i in (1, 2, 4))
+    axes = _constant(node, 3) if len(node.inputs) > 3 and node.inputs[3] is not None else None
+    if starts is None or ends is None or any(starts):
+        return None
+    steps = steps or [1] * len(starts)
+    axes = list(range(len(starts))) if axes is None else [a % rank for a in axes]
+    found = [1] * rank
+    for axis, end, step in zip(axes, ends, steps, strict=True):
+        size = source.shape[axis]
+        if step < 1 or end < (size if isinstance(size, int) else 2**31 - 1):
+            return None
+        found[axis] = step
+    return found[2:] if found[:2] == [1, 1] else None
+
+
+def _constant(node: Node, index: int) -> list[int] | None:
+    value = node.inputs[index] if len(node.inputs) > index else None
+    if value is None or not value.is_constant:
+        return None
+    return [int(v) for v in value.array().reshape(-1)]

@@ -1,0 +1,297 @@
+"""Shapes and shape arithmetic with symbols: what a Reshape by a computed shape really does.
+
+Exporters compute the target of every Reshape from the Shape of some tensor. onnx's inference gives
+each result new unknown dimensions; here a dimension keeps its symbol through that arithmetic, so
+that two tensors can be known to be as long as each other whatever the input is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from graphopt.passes.rewrite.matching import integers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from graphopt.ir import Graph, Node, Value
+
+Dim = int | str
+Dims = tuple[Dim, ...]
+
+_UNARY = frozenset(
+    {"Sigmoid", "Tanh", "Relu", "Sqrt", "Exp", "Neg", "Cast", "Softmax", "Identity", "Erf",
+     "Reciprocal", "LayerNormalization", "RMSNormalization", "Dropout", "Abs", "Log"}
+)  # fmt: skip
+_BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Equal", "Greater", "Less", "And", "Or"})
+_INVENTED = ("unk__", "?")
+"""How names of dimensions begin that inference made up: the same name is not the same length."""
+_MAX_VECTOR = 16
+"""Longer integer tensors are no shapes."""
+
+
+class Symbols:
+    """Symbolic shapes of all tensors of a graph, and the values of those that are shapes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._shapes: dict[Value, Dims | None] = {}
+        self._vectors: dict[Value, tuple[Dim, ...]] = {}
+        self._fresh = 0
+        for node in graph.nodes():
+            if node.outputs:
+                self._derive(node)
+
+    def shape(self, value: Value | None) -> Dims | None:
+        """Return the dimensions: numbers, and symbols that mean the same length everywhere."""
+        if value is None:
+            return None
+        if value not in self._shapes:
+            self._shapes[value] = self._declared(value)
+        return self._shapes[value]
+
+    def vector(self, value: Value | None) -> tuple[Dim, ...] | None:
+        """Return the elements of an integer tensor of at most one axis, where all are known."""
+        if value is None:
+            return None
+        if value in self._vectors:
+            return self._vectors[value]
+        if value.tensor is None or value.tensor.size > _MAX_VECTOR or len(value.tensor.shape) > 1:
+            return None
+        given = integers(value)
+        return None if given is None else tuple(given)
+
+    def _declared(self, value: Value) -> Dims | None:
+        if value.tensor is not None:
+            return tuple(value.tensor.shape)
+        if value.shape is None:
+            return None
+        known = [d if isinstance(d, int) else d or "?" for d in value.shape]
+        return tuple(
+            self._new() if isinstance(d, str) and d.startswith(_INVENTED) else d for d in known
+        )
+
+    def _new(self) -> str:
+        self._fresh += 1
+        return f"?{self._fresh}"
+
+    # -- shapes ----------------------------------------------------------------------------
+
+    def _derive(self, node: Node) -> None:
+        if node.domain:
+            return
+        made = self._output(node)
+        if made is not None:
+            declared = self._declared(node.outputs[0])
+            if declared is not None and len(declared) == len(made):
+                made = tuple(
+                    d if isinstance(d, int) else m for m, d in zip(made, declared, strict=True)
+                )
+            self._shapes[node.outputs[0]] = made
+        found = self._evaluated(node)
+        if found is not None and len(found) <= _MAX_VECTOR:
+            self._vectors[node.outputs[0]] = found
+
+    def _output(self, node: Node) -> Dims | None:
+        shapes = [self.shape(v) for v in node.inputs]
+        first = shapes[0] if shapes else None
+        if first is None:
+            return None
+        if node.op in _UNARY:
+            return first
+        if node.op in _BINARY and len(shapes) == 2:
+            return self._broadcast(first, shapes[1])
+        rule: Callable[[Node, Dims], Dims | None] | None = {
+            "Reshape": self._reshape, "Transpose": _transpose, "Unsqueeze": self._unsqueeze,
+            "Slice": self._slice, "MatMul": self._matmul, "Expand": self._expand,
+            "Concat": self._concat, "ReduceMean": self._reduce, "Gather": self._gather,
+            "Attention": self._attention,
+        }.get(node.op)  # fmt: skip
+        return rule(node, first) if rule is not None else None
+
+    def _broadcast(self, one: Dims, other: Dims | None) -> Dims | None:
+        if other is None:
+            return None
+        rank = max(len(one), len(other))
+        one, other = ((*[1] * (rank - len(s)), *s) for s in (one, other))
+        return tuple(self._joined(a, b) for a, b in zip(one, other, strict=True))
+
+    def _joined(self, one: Dim, other: Dim) -> Dim:
+        if one == other or other == 1:
+            return one
+        if one == 1:
+            return other
+        numbers = [d for d in (one, other) if isinstance(d, int)]
+        if numbers:
+            return numbers[0]
+        # A table cut to T rows has T rows, or the sum with a tensor of T rows is an error.
+        for long, short in ((one, other), (other, one)):
+            if isinstance(short, str) and short.startswith(f"min({long},"):
+                return long
+        return self._new()
+
+    def _reshape(self, node: Node, source: Dims) -> Dims | None:
+        target = self.vector(node.inputs[1]) if len(node.inputs) > 1 else None
+        if target is None or node.attribute("allowzero", 0):
+            return None
+        if any(d == 0 and i >= len(source) for i, d in enumerate(target)):
+            return None
+        made = [source[i] if d == 0 else d for i, d in enumerate(target)]
+        if -1 in made:
+            at = made.index(-1)
+            made[at] = self._rest(source, [*made[:at], *made[at + 1 :]])
+        return tuple(made)
+
+    def _rest(self, source: Sequence[Dim], others: Sequence[Dim]) -> Dim:
+        """Return the dimension that is left for -1."""
+        symbols = [d for d in source if isinstance(d, str)]
+        for dim in others:
+            if isinstance(dim, str):
+                if dim not in symbols:
+                    return self._new()
+                symbols.remove(dim)
+        over = math.prod(d for d in source if isinstance(d, int))
+        under = math.prod(d for d in others if isinstance(d, int))
+        if not symbols:
+            return over // under if under else 0
+        return symbols[0] if len(symbols) == 1 and over == under else self._new()
+
+    def _unsqueeze(self, node: Node, source: Dims) -> Dims | None:
+        axes = self.vector(node.inputs[1]) if len(node.inputs) > 1 else node.attribute("axes")
+        if axes is None:
+            return None
+        made = list(source)
+        rank = len(source) + len(axes)
+        for axis in sorted(int(a) % rank for a in axes):
+            made.insert(axis, 1)
+        return tuple(made)
+
+    def _slice(self, node: Node, source: Dims) -> Dims | None:
+        given = [self.vector(v) for v in node.inputs[1:]]
+        if len(given) < 3 or any(g is None for g in given):
+            return None
+        starts, ends, axes = (g or () for g in given[:3])
+        steps = (given[3] or ()) if len(given) > 3 else (1,) * len(starts)
+        made = list(source)
+        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+            at = int(axis) % len(source)
+            made[at] = self._cut(made[at], start, end, step)
+        return tuple(made)
+
+    def _cut(self, size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
+        if all(isinstance(d, int) for d in (size, start, end, step)):
+            return len(range(*slice(int(start), int(end), int(step)).indices(int(size))))
+        if start == 0 and step == 1 and isinstance(end, str):
+            return size if size == end else f"min({end},{size})"
+        return self._new()
+
+    def _matmul(self, node: Node, source: Dims) -> Dims | None:
+        other = self.shape(node.inputs[1])
+        if other is None or len(source) < 2 or len(other) < 2:
+            return None
+        outer = self._broadcast(source[:-2], other[:-2])
+        return None if outer is None else (*outer, source[-2], other[-1])
+
+    def _expand(self, node: Node, source: Dims) -> Dims | None:
+        target = self.vector(node.inputs[1])
+        return None if target is None else self._broadcast(source, target)
+
+    def _concat(self, node: Node, source: Dims) -> Dims | None:
+        shapes = [self.shape(v) for v in node.inputs]
+        axis = int(node.attribute("axis", 0)) % max(len(source), 1)
+        sizes = [s[axis] for s in shapes if s is not None and len(s) == len(source)]
+        if len(sizes) != len(shapes) or not source:
+            return None
+        known = all(isinstance(d, int) for d in sizes)
+        total = sum(int(d) for d in sizes) if known else self._new()
+        return (*source[:axis], total, *source[axis + 1 :])
+
+    def _reduce(self, node: Node, source: Dims) -> Dims | None:
+        axes = self.vector(node.inputs[1]) if len(node.inputs) > 1 else node.attribute("axes")
+        if axes is None or not node.attribute("keepdims", 1):
+            return None
+        reduced = {int(a) % len(source) for a in axes}
+        return tuple(1 if i in reduced else d for i, d in enumerate(source))
+
+    def _gather(self, node: Node, source: Dims) -> Dims | None:
+        index = self.shape(node.inputs[1])
+        axis = int(node.attribute("axis", 0)) % max(len(source), 1)
+        return None if index is None else (*source[:axis], *index, *source[axis + 1 :])
+
+    def _attention(self, node: Node, source: Dims) -> Dims | None:
+        values = self.shape(node.inputs[2])
+        if values is None or len(values) != len(source):
+            return None
+        groups, heads = (node.attribute(f"{side}_num_heads", 1) for side in ("kv", "q"))
+        size = values[-1]
+        if len(source) == 3:
+            size = size // groups * heads if isinstance(size, int) else self._new()
+        return (*source[:-1], size)
+
+    # -- shape arithmetic ------------------------------------------------------------------
+
+    def _evaluated(self, node: Node) -> tuple[Dim, ...] | None:
+        if node.op == "Shape":
+            dims = self.shape(node.inputs[0])
+            end = node.attribute("end", len(dims or ()))
+            return None if dims is None else dims[node.attribute("start", 0) : end]
+        if node.op in {"Concat", "Where", "Slice"}:
+            return self._combined(node)
+        known = self.vector(node.inputs[0]) if node.inputs else None
+        if known is None:
+            return None
+        if node.op in {"Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape"}:
+            return known
+        index = self.vector(node.inputs[1]) if node.op == "Gather" else None
+        if index is None:
+            return None
+        places = [i for i in index if isinstance(i, int) and -len(known) <= i < len(known)]
+        return tuple(known[i] for i in places) if len(places) == len(index) else None
+
+    def _combined(self, node: Node) -> tuple[Dim, ...] | None:
+        if node.op == "Where":
+            return self._chosen(node)
+        parts = [self.vector(v) for v in node.inputs]
+        if any(p is None for p in parts):
+            return None
+        held = [p or () for p in parts]
+        if node.op == "Concat":
+            return tuple(d for part in held for d in part)
+        source, starts, ends = held[:3]
+        step = held[4][0] if len(held) > 4 else 1
+        bounds = (*starts, *ends, step)
+        if len(bounds) != 3 or not all(isinstance(b, int) for b in bounds):
+            return None
+        return source[slice(*(int(b) for b in bounds))]
+
+    def _chosen(self, node: Node) -> tuple[Dim, ...] | None:
+        """Evaluate Where(Equal(x, y), a, b), as exporters guard the -1 of Expand."""
+        test = node.inputs[0].producer if node.inputs[0] is not None else None
+        if test is None or test.op != "Equal" or test.domain:
+            return None
+        sides = [self.vector(v) for v in (*test.inputs, *node.inputs[1:])]
+        longest = max((len(s) for s in sides if s is not None), default=0)
+        wide = [s * longest if s is not None and len(s) == 1 else s for s in sides]
+        if any(s is None or len(s) != longest for s in wide):
+            return None
+        chosen: list[Dim] = []
+        for x, y, one, other in zip(*(s or () for s in wide), strict=True):
+            same = _equal(x, y)
+            if same is None:
+                return None
+            chosen.append(one if same else other)
+        return tuple(chosen)
+
+
+def _equal(one: Dim, other: Dim) -> bool | None:
+    """Whether two lengths are the same; None when that depends on the input."""
+    if one == other:
+        return True
+    numbers = [d for d in (one, other) if isinstance(d, int)]
+    # A length is never negative.
+    return False if len(numbers) == 2 or any(n < 0 for n in numbers) else None
+
+
+def _transpose(node: Node, source: Dims) -> Dims | None:
+    order = node.attribute("perm") or list(range(len(source)))[::-1]
+    return tuple(source[axis] for axis in order) if len(order) == len(source) else None

@@ -1,0 +1,119 @@
+"""A plan: the passes that a recipe leaves open, with every option settled."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphopt.passes.quantize.insert_qdq import InsertQdq
+from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls
+from graphopt.passes.rewrite.align_channels import AlignChannels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.passes.base import Pass
+
+FLOAT = "float"
+_OPEN = {AlignChannels.name: "mode", InsertQdq.name: "placement", QuantizeMatmuls.name: "mode"}
+_SETTLED = {
+    AlignChannels.name: ("mode",),
+    InsertQdq.name: ("placement", "exclude", "matmuls", "align"),
+    QuantizeMatmuls.name: ("mode",),
+}
+_CLOSED = {AlignChannels.name: "off", InsertQdq.name: FLOAT, QuantizeMatmuls.name: "off"}
+
+
+def is_open(step: Pass) -> bool:
+    """Whether a pass leaves something for the planner to decide."""
+    option = _OPEN.get(step.name)
+    return option is not None and getattr(step, option) == "auto"
+
+
+def open_section(steps: Sequence[Pass]) -> tuple[int, int]:
+    """Return the range of passes from the first to the last open one; empty when there is none."""
+    found = [index for index, step in enumerate(steps) if is_open(step)]
+    return (found[0], found[-1] + 1) if found else (len(steps), len(steps))
+
+
+def settled_options(step: Pass) -> dict[str, Any]:
+    """Return the options of a pass that the planner may have decided, for the recipe."""
+    found = {name: getattr(step, name) for name in _SETTLED.get(step.name, ())}
+    usual = type(step)()
+    return {k: v for k, v in found.items() if v != getattr(usual, k)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Consecutive passes of a recipe as they would be run.
+
+    Args:
+        steps: the passes, in order.
+        cut: which minimum cut the excluded operators come from; None for a named placement.
+    """
+
+    steps: tuple[Pass, ...]
+    cut: int | None = None
+
+    @staticmethod
+    def closed(steps: Sequence[Pass]) -> Plan:
+        """Return the plan that does nothing where the recipe leaves it open: all in float."""
+        return Plan(
+            tuple(_with(s, _OPEN[s.name], _CLOSED[s.name]) if is_open(s) else s for s in steps)
+        )
+
+    def having(self, name: str, *, cut: int | None = None, **options: Any) -> Plan:
+        """Return the plan with other options of one pass; unchanged where it has no such pass."""
+        steps = tuple(
+            dataclasses.replace(s, **options) if s.name == name else s  # type: ignore[type-var]
+            for s in self.steps
+        )
+        return Plan(steps, cut if cut is not None else self.cut)
+
+    def placed(self, placement: str) -> Plan:
+        """Return the plan with a named placement."""
+        return Plan(self.having(InsertQdq.name, placement=placement).steps)
+
+    @property
+    def insert(self) -> InsertQdq | None:
+        """The pass that inserts Q and DQ."""
+        return next((s for s in self.steps if isinstance(s, InsertQdq)), None)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether channels are padded throughout."""
+        return any(isinstance(s, AlignChannels) and s.mode == "on" for s in self.steps)
+
+    @property
+    def matmuls(self) -> str:
+        """How products that are left in float are computed."""
+        return next((s.mode for s in self.steps if isinstance(s, QuantizeMatmuls)), "off")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing is quantized."""
+        insert = self.insert
+        return (insert is None or insert.placement == FLOAT) and self.matmuls == "off"
+
+    @property
+    def label(self) -> str:
+        """How reports call it."""
+        insert = self.insert
+        words = [insert.placement if insert is not None else FLOAT]
+        if self.cut is not None:
+            words = [f"cut-{self.cut}"]
+        if self.aligned:
+            words.append("aligned")
+        if insert is not None and insert.placement != FLOAT and not insert.align:
+            words.append("not padded")
+        if insert is not None and insert.placement != FLOAT and not insert.matmuls:
+            words.append("convolutions only")
+        if self.matmuls != "off":
+            words.append(f"matmuls {self.matmuls}")
+        return ", ".join(words)
+
+
+def _with(step: Pass, option: str, value: Any) -> Pass:
+    changed: Pass = dataclasses.replace(step, **{option: value})  # type: ignore[type-var]
+    return changed

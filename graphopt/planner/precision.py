@@ -1,0 +1,339 @@
+"""Mixed precision: return operators to float until the model is as accurate as was asked for.
+
+The operators are ranked by noise for the time that they save; which prefix of the ranking is
+enough is found by bisection with the real model, so that few models are made. An operator beside
+one that is in float already costs no further change of precision, and so the ranking grows
+regions: precision that alternates loses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.calibration.dataset import take
+from graphopt.passes.quantize.insert_qdq import InsertQdq
+from graphopt.pipeline.sensitivity import Sensitivity
+from graphopt.planner.ranking import gains_of, neighbours, ordered
+from graphopt.report import PrecisionRecord, ReturnedOperator
+from graphopt.runtime import open_session, race
+from graphopt.types import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.ir import Graph
+    from graphopt.passes.base import Pass
+    from graphopt.pipeline import PipelineContext, Verifier
+    from graphopt.pipeline.accuracy import Accuracy
+    from graphopt.report import LayerSensitivity
+
+SAMPLES = 16
+"""Calibration samples that the noise of each operator is measured on."""
+_SHRINKING_TRIES = 6
+_EQUAL = 0.03
+"""Relative difference in time below which models are equally fast."""
+_RACE_SECONDS = 0.4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The least accuracy that the user wants.
+
+    Args:
+        min_snr_db: lowest signal-to-noise ratio of the outputs on held-out samples, in dB.
+        max_drop: largest loss of ``accuracy``, in its own unit; None for no such limit.
+        accuracy: a metric on labelled samples; needed with ``max_drop``.
+    """
+
+    min_snr_db: float
+    max_drop: float | None = None
+    accuracy: Accuracy | None = None
+
+    @property
+    def lowest(self) -> float:
+        """Lowest accuracy by the metric."""
+        if self.accuracy is None or self.max_drop is None:
+            return -math.inf
+        return self.accuracy.reference - self.max_drop
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The passes with what they must leave in float, and how that was found; None if nothing."""
+
+    steps: tuple[Pass, ...]
+    record: PrecisionRecord | None = None
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One model, made and checked."""
+
+    excluded: frozenset[str]
+    graph: Graph
+    snr_db: float
+    score: float | None
+    holds: bool
+
+
+def keep_accuracy(
+    graph: Graph,
+    steps: Sequence[Pass],
+    context: PipelineContext,
+    verifier: Verifier,
+    budget: Budget,
+    *,
+    measure: bool = False,
+) -> Decision:
+    """Return the passes, with as few operators excluded from them as the budget needs.
+
+    Args:
+        graph: ready for the first of ``steps``; not changed.
+        steps: consecutive passes with all options settled, insert-qdq among them.
+        context: has the calibrated ranges and the cost model.
+        verifier: compares with the original.
+        budget: what must be kept.
+        measure: time the models that keep it on this machine; otherwise ask the cost model.
+    """
+    bench = _Bench(graph, steps, context, verifier, budget)
+    whole = bench.check(frozenset())
+    if whole.holds or bench.is_float(whole):
+        return Decision(tuple(steps))
+    ranked = bench.ranked(whole)
+    best = _bisected(bench, [layer.node for layer in ranked])
+    if best is None:
+        return Decision(bench.steps_without(None), bench.record(whole, None, ranked))
+    best = _shrunk(bench, best, ranked)
+    # Scattered operators cost a border each; a float head or tail costs one in all.
+    ends = (_bisected(bench, order) for order in (bench.order, bench.order[::-1]))
+    found = [best, bench.without_lone(best), *ends]
+    best = bench.confirmed(bench.fastest([t for t in found if t is not None], measure=measure))
+    return Decision(bench.steps_without(best.excluded), bench.record(whole, best, ranked))
+
+
+def _bisected(bench: _Bench, names: Sequence[str]) -> _Trial | None:
+    """Return the model with the shortest prefix of ``names`` in float that keeps the budget."""
+    low, high, best = 0, len(names) + 1, None
+    while high - low > 1:
+        middle = (low + high) // 2
+        trial = bench.check(frozenset(names[:middle]))
+        if trial.holds and not bench.is_float(trial):
+            high, best = middle, trial
+        elif trial.holds:
+            high = middle
+        else:
+            low = middle
+    return best
+
+
+def _shrunk(bench: _Bench, best: _Trial, ranked: Sequence[LayerSensitivity]) -> _Trial:
+    """Put operators back that turn out not to matter: first half of them, then fewer."""
+    order = [n.node for n in ranked if n.node in best.excluded]
+    size = len(order) // 2
+    position = len(order)
+    for _ in range(_SHRINKING_TRIES):
+        position -= size
+        if position < 0:
+            size = min(size // 2, len(order) - 1)
+            position = len(order) - size
+        if size < 1:
+            break
+        rest = order[:position] + order[position + size :]
+        trial = bench.check(frozenset(rest))
+        if trial.holds and rest:
+            order, best = rest, trial
+    return best
+
+
+class _Bench:
+    """Makes models with some operators in float, and checks them."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        steps: Sequence[Pass],
+        context: PipelineContext,
+        verifier: Verifier,
+        budget: Budget,
+    ) -> None:
+        self.steps = tuple(steps)
+        self.context = context
+        self.verifier = verifier
+        self.budget = budget
+        self.models = 0
+        self.float, self._rest = self._prepared(graph)
+        self._float_digest = ir.structural_hash(self.float)
+        self.order: list[str] = []
+        self._near: dict[str, set[str]] = {}
+        self._checked: dict[frozenset[str], _Trial] = {}
+
+    def _prepared(self, graph: Graph) -> tuple[Graph, tuple[Pass, ...]]:
+        """Run the exact passes that come first: what is compared starts after them."""
+        made = graph.copy()
+        rest = list(self.steps)
+        while rest and rest[0].effect is Effect.EXACT:
+            self._run(rest.pop(0), made)
+        made.sort()
+        return made, tuple(rest)
+
+    def _run(self, step: Pass, made: Graph) -> None:
+        self.context.running = step.name
+        before = ir.structural_hash(made)
+        with self.context.without_explanations():
+            step.run(made, self.context)
+        if step.effect is Effect.EXACT:
+            self.context.carry_ranges(before, ir.structural_hash(made))
+
+    def check(self, excluded: frozenset[str]) -> _Trial:
+        """Make the model with these operators in float; say whether it keeps the budget."""
+        if excluded not in self._checked:
+            self._checked[excluded] = self._tried(excluded, quickly=bool(excluded))
+        return self._checked[excluded]
+
+    def confirmed(self, best: _Trial) -> _Trial:
+        """Check once more with weights rounded as they will be; if need be, round them simply."""
+        if all(_quick(step) == step for step in self.steps):
+            return best
+        final = self._tried(best.excluded, quickly=False)
+        if not final.holds:
+            self.steps = tuple(_quick(step) for step in self.steps)
+            return best
+        return final
+
+    def _tried(self, excluded: frozenset[str], *, quickly: bool) -> _Trial:
+        made = self.float.copy()
+        for step in self._rest:
+            self._run(_without(_quick(step) if quickly else step, excluded), made)
+        made.sort()
+        self.models += 1
+        if self.context.observe is not None:
+            self.context.observe.progress("keeping accuracy", self.models, 0)
+        return self._judged(excluded, made)
+
+    def _judged(self, excluded: frozenset[str], made: Graph) -> _Trial:
+        session = open_session(made, target=self.verifier.target)
+        found = self.verifier.snr(session)
+        snr = math.inf if found is None else found
+        holds = snr >= self.budget.min_snr_db
+        score = None
+        if self.budget.accuracy is not None and self.budget.max_drop is not None:
+            score = self.budget.accuracy.of(session)
+            holds = holds and score >= self.budget.lowest
+        return _Trial(excluded, made, snr, score, holds)
+
+    def is_float(self, trial: _Trial) -> bool:
+        """Whether nothing was quantized."""
+        return ir.structural_hash(trial.graph) == self._float_digest
+
+    def steps_without(self, excluded: frozenset[str] | None) -> tuple[Pass, ...]:
+        """Return the passes with these operators excluded; None for all."""
+        return tuple(_without(s, excluded) for s in self.steps)
+
+    # -- ranking ---------------------------------------------------------------------------
+
+    def ranked(self, whole: _Trial) -> list[LayerSensitivity]:
+        """Return the integer operators, those first that make most noise for what they save."""
+        assert self.context.dataset is not None
+        rules = self.context.target.quantization
+        found = Sensitivity(self.float, whole.graph, saturates=rules.saturates)
+        with_samples = take(self.context.dataset, SAMPLES)
+        found.measure(with_samples, self._told(len(with_samples)))
+        self.order = [layer.name for layer in found.layers]
+        self._near = neighbours(self.float, found.layers)
+        cost, target = self.context.cost, self.context.target
+        gains, border = gains_of(
+            cost.estimate(self.float, target), cost.estimate(whole.graph, target)
+        )
+        return ordered(found.results(), gains, border, self._near)
+
+    def _told(self, total: int) -> Any:
+        observe = self.context.observe
+        return None if observe is None else lambda n: observe.progress("sensitivity", n, total)
+
+    def without_lone(self, best: _Trial) -> _Trial | None:
+        """Return the model without integer operators all of whose neighbours are in float."""
+        floats = best.excluded
+        lone = {n for n in self.order if n not in floats and self._near.get(n, {""}) <= floats}
+        filled = self.check(floats | lone)
+        return filled if filled.holds and not self.is_float(filled) else None
+
+    def fastest(self, trials: Sequence[_Trial], *, measure: bool) -> _Trial:
+        """Return the fastest model; of about equal ones that with most operators in integers."""
+        distinct = list({t.excluded: t for t in trials}.values())
+        if len(distinct) == 1:
+            return distinct[0]
+        times = self._timed(distinct) if measure else self._estimated(distinct)
+        limit = min(times) * (1 + _EQUAL)
+        near = [t for t, ms in zip(distinct, times, strict=True) if ms <= limit]
+        return min(near, key=lambda t: len(t.excluded))
+
+    def _estimated(self, trials: Sequence[_Trial]) -> list[float]:
+        cost, target = self.context.cost, self.context.target
+        return [cost.estimate(t.graph, target).latency_ms.value for t in trials]
+
+    def _timed(self, trials: Sequence[_Trial]) -> list[float]:
+        verifier = self.verifier
+        feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
+        opened = {
+            str(i): open_session(t.graph, target=verifier.target) for i, t in enumerate(trials)
+        }
+        result = race(opened, feeds, seconds=_RACE_SECONDS)
+        return [1.0 / result.speedup_of_quartiles(name, "0") for name in opened]
+
+    # -- the record ------------------------------------------------------------------------
+
+    def record(
+        self, whole: _Trial, best: _Trial | None, ranked: Sequence[LayerSensitivity]
+    ) -> PrecisionRecord:
+        """Return what was decided, by the limit that was missed."""
+        accuracy, budget = self.budget.accuracy, self.budget
+        excluded = best.excluded if best is not None else {layer.node for layer in ranked}
+        returned = tuple(
+            ReturnedOperator(n.node, n.isolated_db, n.why) for n in ranked if n.node in excluded
+        )
+        if accuracy is None or whole.score is None or whole.score >= budget.lowest:
+            after = best.snr_db if best is not None else math.inf
+            facts: tuple[str, str, float, float, float] = (
+                "SNR", "dB", budget.min_snr_db, whole.snr_db, after,
+            )  # fmt: skip
+            basis = f"{len(self.verifier.held_out) or len(self.verifier.probes.feeds)} samples"
+        else:
+            kept = best.score if best is not None and best.score is not None else None
+            after = accuracy.reference if kept is None else kept
+            facts = (accuracy.name, accuracy.unit, budget.lowest, whole.score, after)
+            basis = f"{len(accuracy.dataset)} labelled samples, the original has "
+            basis += f"{accuracy.reference:.4g}"
+        return PrecisionRecord(*facts, returned, self.models, best is not None, basis)
+
+
+def _without(step: Pass, excluded: frozenset[str] | None) -> Pass:
+    """Return a pass that leaves these operators alone; None for all."""
+    if not hasattr(step, "exclude") or step.effect is Effect.EXACT:
+        return step
+    if excluded is None:
+        return _in_float(step)
+    # In the order of the alphabet, so that the same decision gives the same recipe.
+    added = [glob.escape(name) for name in sorted(excluded)]
+    kept = tuple(step.exclude)
+    patterns = (*kept, *(p for p in added if p not in kept))
+    changed: Pass = dataclasses.replace(step, exclude=patterns)  # type: ignore[type-var]
+    return changed
+
+
+def _quick(step: Pass) -> Pass:
+    """Return a pass that rounds weights the simple way, which is no more accurate."""
+    if not isinstance(step, InsertQdq):
+        return step
+    return dataclasses.replace(step, rounding="balanced")
+
+
+def _in_float(step: Pass) -> Pass:
+    """Return a pass that quantizes nothing."""
+    off = {"placement": "float"} if hasattr(step, "placement") else {"exclude": ("*",)}
+    changed: Pass = dataclasses.replace(step, **off)  # type: ignore[type-var]
+    return changed
