@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from graphopt.report import CandidateRecord, Observe, PrecisionRecord
     from graphopt.targets.base import Target
 
-RACE_SECONDS = 0.4
+RACE_SECONDS = 1.0
 """How long candidates are timed on the host, all together."""
 SEED = 0
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphopt import ir
+from graphopt.cost.work import macs_of
 from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls, gains
 from graphopt.passes.rewrite.align_channels import AlignChannels
@@ -33,16 +34,8 @@ if TYPE_CHECKING:
     from graphopt.planner.workshop import Candidate
     from graphopt.recipe import Limits
 
-PLACEMENTS = (
-    "integer",
-    "head-1",
-    "tail-1",
-    "head-1-tail-1",
-    "head-2",
-    "head-2-tail-1",
-    "head-3",
-)
-"""Winning shapes: a float head, an integer body, sometimes a float tail; alternating loses."""
+PLACEMENTS = ("integer", "head-1", "head-2", "head-3")
+"""Winning shapes: a float head and an integer body; a float tail is tried with the winner."""
 
 _LARGE_BYTES = 64 << 20
 _LARGE_PLACEMENTS = ("integer", "head-1")
@@ -55,10 +48,12 @@ _WORTH = 0.04
 """Gain over float that is worth the loss of accuracy, and that noise does not produce."""
 _HOPELESS = 0.6
 """All-integer at less than this speed of float: no float head or tail will make up for it."""
-_PATIENCE = 2.0
+_PATIENCE = 3.0
 """Seconds after which no further candidate is made, when they are timed."""
 _CLEARLY = 0.95
 """What is slower than this share of all-integer is not varied any further."""
+_MATTERS = 0.1
+"""Share of the work that products must have for another way to compute them to matter."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,7 @@ class _Search:
 
     def _try_products(self, base: Plan) -> None:
         """Try products that are scaled at run time, with nothing and with convolutions static."""
-        if not self._opens(QuantizeMatmuls.name) or not gains(self.workshop.graph):
+        if not self._opens(QuantizeMatmuls.name) or not _products_matter(self.workshop.graph):
             return
         by_rows = self.closed.having(QuantizeMatmuls.name, mode="by-rows")
         self._make(by_rows)
@@ -190,7 +185,7 @@ class _Search:
             if candidate is None:
                 continue
             placed[placement] = candidate
-            if len(placed) in {1, 3}:
+            if len(placed) <= 2:
                 found = self.judge.glance(list(placed.values()))
                 speeds = {p: found[c.label] for p, c in placed.items()}
             if placement == "integer":
@@ -213,6 +208,9 @@ class _Search:
         """Yield the plan with one option the other way; padding is exact but may cost."""
         insert = plan.insert
         if insert is not None and insert.placement != FLOAT:
+            if self._opens(InsertQdq.name) and plan.cut is None:
+                head = "" if insert.placement == "integer" else f"{insert.placement}-"
+                yield plan.placed(f"{head}tail-1")
             if insert.align and self._opens(InsertQdq.name):
                 yield plan.having(InsertQdq.name, align=False)
             if plan.matmuls == "off" and self._opens(QuantizeMatmuls.name):
@@ -261,8 +259,14 @@ def _is_whole(plan: Plan) -> bool:
 
 
 def _is_ruled_out(placement: str, speeds: dict[str, float]) -> bool:
-    """Whether a longer float head, or a float tail, has been seen to lose against all-integer."""
+    """Whether a longer float head has been seen to lose against all-integer."""
     integer = speeds.get("integer", 0.0)
-    loses = {end for end in ("head-1", "tail-1") if speeds.get(end, integer) < integer * _CLEARLY}
-    deeper = placement.startswith(("head-2", "head-3")) and "head-1" in loses
-    return deeper or (placement.endswith("-tail-1") and "tail-1" in loses)
+    loses = speeds.get("head-1", integer) < integer * _CLEARLY
+    return loses and placement in {"head-2", "head-3"}
+
+
+def _products_matter(graph: Graph) -> bool:
+    """Whether products that gain by scales found at run time are much of the model's work."""
+    eligible = [n for n in graph.nodes("MatMul", "Gemm") if gains(n)]
+    work = sum(macs_of(n) for n in graph.nodes())
+    return bool(eligible) and sum(macs_of(n) for n in eligible) >= _MATTERS * work

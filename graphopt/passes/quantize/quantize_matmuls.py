@@ -135,10 +135,9 @@ def choose_kernel(rows: int | None, size: int) -> str:
     return "dynamic" if count * size >= _PRODUCTS else "float"
 
 
-def gains(graph: Graph) -> bool:
-    """Whether "by-rows" would quantize any product of a graph with types inferred."""
-    products = (n for n in graph.nodes("MatMul", "Gemm") if product_obstacle(n) is None)
-    return any(choose_kernel(rows_of(n), _size(n)) != "float" for n in products)
+def gains(node: Node) -> bool:
+    """Whether "by-rows" would quantize a product whose types are known."""
+    return product_obstacle(node) is None and choose_kernel(rows_of(node), _size(node)) != "float"
 
 
 def _size(node: Node) -> int:

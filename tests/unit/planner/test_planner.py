@@ -126,31 +126,38 @@ def chosen(decision: Decision) -> str:
     return record.placement
 
 
-@pytest.mark.parametrize("best", [p for p in SHAPES.values() if p != "float"])
+@pytest.mark.parametrize("best", ["integer", "head-1", "head-2", "head-3"])
 def test_the_fastest_forecast_wins(best: str) -> None:
     decision = decide(ms={**dict.fromkeys(SHAPES.values(), 0.9), "float": 1.0, best: 0.5})
     assert insert_of(decision).placement == chosen(decision) == best
     speeds = {c.placement: c.speedup for c in decision.candidates}
     assert speeds[best] == pytest.approx(2.0)
     assert {c.source for c in decision.candidates} == {"estimated"}
-    clear = {"integer", "head-1", "tail-1", "float"} if best == "integer" else SHAPES.values()
-    assert set(speeds) == set(clear)
     assert speeds["float"] == 1.0
+    # Where all-integer is far ahead of a short float head, longer ones are not made.
+    heads = {"head-1"} if best == "integer" else {"head-1", "head-2", "head-3"}
+    assert set(speeds) >= {"integer", *heads}
+
+
+@pytest.mark.parametrize("head", ["integer", "head-1", "head-2"])
+def test_a_float_tail_is_tried_with_the_winner(head: str) -> None:
+    tail = "tail-1" if head == "integer" else f"{head}-tail-1"
+    ms = {**dict.fromkeys(SHAPES.values(), 0.9), "float": 1.0, head: 0.5}
+    assert chosen(decide(ms={**ms, tail: 0.4})) == tail
+    assert chosen(decide(ms={**ms, tail: 0.495})) == head
 
 
 def test_what_clearly_loses_is_not_varied() -> None:
     ms = {**dict.fromkeys(SHAPES.values(), 0.5), "float": 1.0}
-    tried = {c.placement for c in decide(ms={**ms, "tail-1": 0.6}).candidates}
-    assert tried == {"integer", "head-1", "tail-1", "head-2", "head-3", "float"}
     tried = {c.placement for c in decide(ms={**ms, "head-1": 0.6}).candidates}
-    assert tried == {"integer", "head-1", "tail-1", "head-1-tail-1", "float"}
+    assert tried == {"integer", "head-1", "tail-1", "float"}
 
 
 def test_of_equally_fast_ones_the_most_accurate_wins() -> None:
-    decision = decide(ms={"float": 1.0, "integer": 0.52, "head-1": 0.503, "tail-1": 0.500})
-    assert chosen(decision) == "head-1"
+    decision = decide(ms={"float": 1.0, "integer": 0.52, "head-1": 0.503, "head-2": 0.500})
+    snr = {c.placement: c.snr_db for c in decision.candidates if c.snr_db is not None}
+    assert chosen(decision) == max(("head-1", "head-2"), key=lambda p: snr[p])
     snr = {c.placement: c.snr_db for c in decision.candidates}
-    assert snr["head-1"] > snr["tail-1"]
     assert snr["float"] is None
 
 
@@ -178,17 +185,18 @@ def test_a_measured_gain_within_the_noise_is_no_reason_to_quantize(
 def test_the_finalists_race_again_and_the_second_race_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = {"integer": 0.50, "head-1": 0.55, "tail-1": 0.6, "head-2": 0.7, "head-3": 0.8}
+    first = {"integer": 0.50, "head-1": 0.55, "head-2": 0.7, "head-3": 0.8}
     whole: dict[str, float] = {}  # what the kernels' times are corrected by, before the cuts
-    glances = {"integer": 0.5}, whole, {"integer": 0.5, "head-1": 0.5, "tail-1": 0.5}
-    clock = FakeClock(*glances, first, {"integer": 0.6, "head-1": 0.5, "tail-1": 0.7})
+    glances = {"integer": 0.5}, whole, {"integer": 0.5, "head-1": 0.5}
+    last = {"integer": 0.6, "head-1": 0.5, "head-2": 0.7}
+    clock = FakeClock(*glances, first, last, {"head-1": 0.5, "head-1-tail-1": 0.5})
     monkeypatch.setattr(planner, "race", clock)
     decision = decide(clock=clock)
     assert chosen(decision) == "head-1"
-    assert clock.ran[-1] == {"integer", "head-1", "tail-1", "float"}
+    assert {"integer", "head-1", "float"} <= clock.ran[4] <= clock.ran[3]
     speeds = {c.placement: c.speedup for c in decision.candidates}
     assert speeds["head-1"] == pytest.approx(2.0)
-    assert speeds["head-2"] == pytest.approx(1 / 0.7)
+    assert speeds["head-3"] == pytest.approx(1 / 0.8)
 
 
 def test_where_integer_is_far_too_slow_nothing_else_is_tried() -> None:
@@ -206,7 +214,7 @@ def test_what_is_too_noisy_is_out_and_says_so() -> None:
     fast = dict.fromkeys(SHAPES.values(), 0.5) | {"float": 1.0}
     decision = decide(ms=fast, limits=Limits(min_snr_db=300.0))
     assert insert_of(decision).placement == "float"
-    assert len(decision.candidates) >= 7
+    assert len(decision.candidates) >= 4
     for record in decision.candidates:
         assert not record.chosen
         assert record.why == "below the limit of 300 dB"
