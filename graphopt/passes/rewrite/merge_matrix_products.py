@@ -15,7 +15,7 @@ import numpy as np
 from graphopt import ir
 from graphopt.passes.base import PassResult
 from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import read_product, static_shape
+from graphopt.passes.rewrite.matching import is_onnxruntime, read_product, static_shape
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class MergeMatrixProducts:
         """Merge every pair; a sum of three products is merged in two steps."""
         if not graph.nodes("Add"):
             return PassResult(False)
+        if not is_onnxruntime(context.target):
+            # With ranges fixed in advance, input and state would have to share one scale.
+            return PassResult(False, (f"{context.target.name} cannot scale products as they run",))
         ir.infer_shapes(graph)
         merged = 0
         for add in graph.nodes("Add"):

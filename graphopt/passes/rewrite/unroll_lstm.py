@@ -23,7 +23,7 @@ import numpy as np
 from graphopt import ir
 from graphopt.passes.base import PassResult
 from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import integers, static_shape
+from graphopt.passes.rewrite.matching import integers, is_onnxruntime, static_shape
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class UnrollLstm:
 
     Args:
         max_rows: largest batch for which it is done; products of few rows gain by 8-bit weights.
-        always: also without calibration data, without which nothing is quantized later.
+        always: also without calibration data, without which nothing is quantized later, and for
+            targets whose runtime has no products that are scaled at run time.
     """
 
     name: ClassVar[str] = "unroll-lstm"
@@ -58,6 +59,9 @@ class UnrollLstm:
             return PassResult(
                 False, ("without data nothing is quantized, and float gains nothing",)
             )
+        if not is_onnxruntime(context.target) and not self.always:
+            note = f"{context.target.name} has no products that are scaled at run time"
+            return PassResult(False, (note,))
         ir.infer_shapes(graph)
         unrolled = 0
         for node in graph.nodes("LSTM"):
