@@ -46,7 +46,7 @@ class OperatorRecord:
     node: str
     op: str
     execution: str
-    """``integer`` or ``float``."""
+    """``integer``, ``weight-only`` (float arithmetic on weights in few bits), or ``float``."""
     kernel: str
     reason: str | None = None
 

@@ -2,6 +2,7 @@
 
 JOBS.json is a list of objects with the paths `model`, `feeds` (.npz with arrays "ROUND/INPUT"),
 `dump` (where onnxruntime writes the graph that it executes) and `outputs` (.npz "ROUND/NUMBER").
+Where a model fails there are no outputs.
 Options are the runtime's own: nothing tells it what it may fuse.
 """
 
@@ -43,5 +44,8 @@ if __name__ == "__main__":
     facts = {"machine": platform.machine(), "onnxruntime": ort.__version__}
     print(json.dumps(facts), flush=True)
     for job in json.loads(Path(sys.argv[2]).read_text()):
-        run(job)
-        print(json.dumps({"done": job["model"]}), flush=True)
+        try:
+            run(job)
+            print(json.dumps({"done": job["model"]}), flush=True)
+        except Exception as error:  # a model that fails must not hide what the others do
+            print(json.dumps({"failed": job["model"], "why": str(error)[:300]}), flush=True)

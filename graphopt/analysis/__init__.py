@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphopt.analysis.channels import CHANNEL_AXIS, ChannelGroup, ChannelGroups
 from graphopt.analysis.memory import Buffer, Step, buffers, peak
 from graphopt.analysis.uses import captured_values, folded_nodes, only_consumer, stored_bytes
+from graphopt.analysis.values import integers, scalar, static_shape
 
 __all__ = [
     "CHANNEL_AXIS",
@@ -15,7 +16,10 @@ __all__ = [
     "buffers",
     "captured_values",
     "folded_nodes",
+    "integers",
     "only_consumer",
     "peak",
+    "scalar",
+    "static_shape",
     "stored_bytes",
 ]

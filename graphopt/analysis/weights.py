@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.analysis.saturation import pairs_exceed, reduction_rows
 from graphopt.analysis.signal import decibel, entropy_bits
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ class WeightFacts:
         crest: largest ratio, over the output channels, of peak to root mean square.
         snr_db: of the stored integers against the float weight; None where none are stored.
         effective_bits: Shannon entropy of the stored integers, in bits.
-        saturating: share of output channels in which two products of a pair could exceed 16 bits
-            at 8 bits, 255 (|a| + |b|) > 32767.
+        saturating: share of output channels in which the products of two neighbours could exceed
+            16 bits, 255 |a + b| > 32767.
     """
 
     peak: float
@@ -66,13 +67,16 @@ class WeightFacts:
     saturating: float = 0.0
 
 
-def weight_facts(weight: Array, output_axis: int, stored: StoredWeight | None) -> WeightFacts:
+def weight_facts(
+    weight: Array, output_axis: int, stored: StoredWeight | None, *, pairs: bool = True
+) -> WeightFacts:
     """Describe a weight.
 
     Args:
         weight: in float, rank 2 and more.
         output_axis: axis of the output channels.
         stored: what it was quantized to; of the same shape.
+        pairs: whether its kernel adds products in pairs (``adds_pairs``).
     """
     rows = _rows(np.asarray(weight, dtype=np.float64), output_axis)
     magnitudes = np.abs(rows)
@@ -89,7 +93,7 @@ def weight_facts(weight: Array, output_axis: int, stored: StoredWeight | None) -
         crest=float((peaks[alive] / means[alive]).max(initial=1.0)),
         snr_db=_stored_snr(weight, stored),
         effective_bits=_entropy(stored),
-        saturating=_saturating(stored, output_axis),
+        saturating=_saturating(stored, output_axis) if pairs else 0.0,
     )
 
 
@@ -121,11 +125,7 @@ def _entropy(stored: StoredWeight | None) -> float | None:
 
 
 def _saturating(stored: StoredWeight | None, axis: int) -> float:
-    """Return the share of channels whose two largest integers could overflow as a pair."""
-    if stored is None or stored.integers.dtype != np.int8:
+    """Return the share of channels in which two neighbours could overflow as a pair."""
+    if stored is None or stored.integers.dtype != np.int8 or not stored.integers.size:
         return 0.0
-    rows = np.abs(_rows(stored.integers.astype(np.int64), axis))
-    if rows.shape[1] < 2:
-        return 0.0
-    largest = np.partition(rows, -2, axis=1)[:, -2:].sum(axis=1)
-    return float((255 * largest > 32767).mean())
+    return float(pairs_exceed(reduction_rows(stored.integers, axis)).mean())

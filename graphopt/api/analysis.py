@@ -25,8 +25,7 @@ from graphopt.pipeline.sensitivity import Sensitivity
 from graphopt.planner.plan import Plan
 from graphopt.registry import Registry
 from graphopt.report import QuantizationAnalysis
-from graphopt.runtime import HEAVY, node_name
-from graphopt.runtime.census import INTEGER_KERNELS
+from graphopt.runtime import HEAVY, INTEGER_KERNELS
 from graphopt.version import VERSION
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def _measured(
         )
     found.measure(chosen, _teller(observe, len(chosen)))
     matched = {layer.name for layer in found.layers}
-    floats = [node_name(n) for n in pair.reference.nodes(*HEAVY)]
+    floats = [n.label for n in pair.reference.nodes(*HEAVY)]
     return QuantizationAnalysis(
         model=name,
         reference=original,

@@ -74,9 +74,9 @@ class Stated:
             decision = keep_accuracy(graph, steps, context, verifier, budget, measure=self.measure)
         except (DataError, RecipeError):
             raise
-        except Exception as error:
+        except Exception:
+            context.log.exception("accuracy could not be planned")
             # The pass will meet the same fault where it is named, rolled back, or strict.
-            context.log.debug("accuracy could not be planned: %s", error)
             return Kept(steps)
         notices = (*_resolution(budget), *_given_up(decision.record))
         return Kept(decision.steps, decision.record, notices)

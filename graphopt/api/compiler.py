@@ -312,6 +312,8 @@ class _Job:
                 "run again on an idle machine, or compile for a named target",
             )
         )
+        # What repeats this result is to leave the model alone.
+        self.recipe = dataclasses.replace(self.recipe, passes=())
         kept = self.original.copy()
         return kept, time_against(verifier.original, verifier.open(kept)[0], feeds)
 

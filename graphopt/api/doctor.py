@@ -17,10 +17,9 @@ from graphopt.analysis.quantization import (
     diagnose,
     has_quantization,
     is_quantized_product,
-    node_label,
     products_at_risk,
 )
-from graphopt.api.doctor_cost import as_loaded, finding_costs
+from graphopt.api.doctor_cost import finding_costs
 from graphopt.api.setup import cost_model, find_target
 from graphopt.api.source import read_model
 from graphopt.api.timing import time_against
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from graphopt.api.source import ModelSource
     from graphopt.api.timing import Timed
-    from graphopt.ir import Graph, Node
+    from graphopt.ir import Graph
     from graphopt.targets.base import Target
     from graphopt.types import Figure
 
@@ -47,12 +46,6 @@ RACE_SECONDS = 0.5
 MIN_FIX_SNR_DB = 25.0
 """Outputs of the repaired model against those of the unoptimised original, in dB. Integer kernels
 round some values one step away from the float operators in their place; a mistake costs more."""
-
-INTEGER_PRODUCTS = frozenset(
-    {"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulNBits",
-     "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
-)  # fmt: skip
-"""Heavy operators that a file may hold in integer form, without Q and DQ around them."""
 
 _CONVERTERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -209,7 +202,7 @@ class _Examination:
             attempt = self._repair(session, measure, widen=True)
             if attempt.repaired is not None and attempt.repaired.refused:
                 attempt = self._repair(session, measure, widen=False)
-        costs = finding_costs(as_loaded(self.graph), self.target, findings)
+        costs = finding_costs(self.graph, self.target, findings)
         return Diagnosis(
             model=self.name,
             target=self.target.name,
@@ -275,9 +268,7 @@ class _Examination:
         integer = {e.node for e in census.heavy if e.integer}
         kept = [f for f in found if not (f.code.startswith(FLOAT_CODES) and f.node in integer)]
         explained = {f.node for f in kept}
-        quantized = {
-            node_label(n) for n in known.walk() if n.op in HEAVY and is_quantized_product(n)
-        }
+        quantized = {n.label for n in known.walk() if n.op in HEAVY and is_quantized_product(n)}
         for each in census.heavy:
             if not each.integer and each.node in quantized - explained:
                 kept += _unexplained(known, each.node)
@@ -315,7 +306,7 @@ class _Examination:
         )
 
     def _estimate(self, graph: Graph) -> Figure:
-        return self.cost.estimate(as_loaded(graph), self.target).latency_ms
+        return self.cost.estimate(graph, self.target).latency_ms
 
     def _compare(self, session: Session | None) -> tuple[float | None, float | None]:
         """Compare with what the original file means: executed without any optimisation."""
@@ -338,7 +329,7 @@ def _key(finding: Finding) -> tuple[str, str]:
 
 
 def _unexplained(graph: Graph, label: str) -> list[Finding]:
-    node = next(n for n in graph.walk() if n.op in HEAVY and node_label(n) == label)
+    node = next(n for n in graph.walk() if n.op in HEAVY and n.label == label)
     if node.op == "ConvTranspose":
         return []  # no runtime has a kernel for it: what surrounds it is a finding of its own
     return [
@@ -363,31 +354,15 @@ def _records(
     for each in findings:
         if each.code.startswith(FLOAT_CODES):
             reasons.setdefault(each.node, f"{each.code}: {each.what}")
-    quantized = {node_label(n) for n in graph.walk() if n.op in HEAVY and is_quantized_product(n)}
-    records = [
-        OperatorRecord(node_label(n), n.op, "integer", _kernel_of(n, census))
-        for n in graph.walk()
-        if n.op in INTEGER_PRODUCTS
-    ]
+    quantized = {n.label for n in graph.walk() if n.op in HEAVY and is_quantized_product(n)}
+    records = []
     for found in census.heavy:
-        reason = reasons.get(found.node)
+        reason = found.why or reasons.get(found.node)
         if reason is None and found.node not in quantized:
             reason = "not quantized"
-        execution = "integer" if found.integer else "float"
-        records.append(
-            OperatorRecord(
-                found.node, found.op, execution, found.kernel, None if found.integer else reason
-            )
-        )
+        kept = None if found.integer else reason
+        records.append(OperatorRecord(found.node, found.op, found.arithmetic, found.kernel, kept))
     return tuple(records)
-
-
-def _kernel_of(node: Node, census: Census) -> str:
-    """Return the kernel of an operator that the file itself holds as an integer product."""
-    fused = "com.microsoft.DynamicQuantizeMatMul"
-    if node.op == "MatMulInteger" and "MatMulInteger" not in census.kernels:
-        return "DynamicQuantizeMatMul" if fused in census.kernels else "MatMulIntegerToFloat"
-    return node.op
 
 
 def _converters(census: Census | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from graphopt.analysis.quantization import is_dequantize, is_quantize, node_label
+from graphopt.analysis.quantization import is_dequantize, is_quantize
 from graphopt.cost import group_kernels
 from graphopt.cost.latency import kernel_time
 from graphopt.cost.shapes import sized
@@ -31,7 +31,7 @@ def finding_costs(
     cost: it stands at the first. Q and DQ between two such operators count at both.
     """
     known, _ = sized(graph, {})
-    kernels = {node_label(k.node): k for k in group_kernels(known, target)}
+    kernels = {k.node.label: k for k in group_kernels(known, target)}
     costs: dict[tuple[str, str], float] = {}
     seen: set[str] = set()
     for finding in findings:
@@ -43,31 +43,8 @@ def finding_costs(
     return costs
 
 
-def as_loaded(graph: Graph) -> Graph:
-    """Return a copy in which each operator has a DQ of its own, as the runtime makes it."""
-    copy = graph.copy()
-    for node in copy.nodes("DequantizeLinear"):
-        output = node.outputs[0]
-        for reader, index in output.uses[1:]:
-            if reader.graph is not copy:
-                continue
-            own = copy.add_node(
-                node.op,
-                node.inputs,
-                [copy.unique_name(f"{output.name}_own")],
-                name=f"{node_label(node)} for {node_label(reader)}",
-                domain=node.domain,
-            )
-            for attribute in node.attributes.values():
-                own.put_attribute(attribute)
-            own.outputs[0].dtype, own.outputs[0].shape = output.dtype, output.shape
-            reader.set_input(index, own.outputs[0])
-    copy.sort()
-    return copy
-
-
 def _lost_ms(kernel: Kernel, kernels: dict[str, Kernel], target: Target) -> float:
-    around = [kernels[label] for n in _around(kernel.node) if (label := node_label(n)) in kernels]
+    around = [kernels[n.label] for n in _around(kernel.node) if n.label in kernels]
     now = sum(_us(k, target) for k in [kernel, *around])
     rule = fusion_table(target.runtime).rule(kernel.node.op, kernel.node.domain)
     name = rule.kernel if rule is not None else _STATIC.get(kernel.node.op)

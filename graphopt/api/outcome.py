@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import LimitError
 from graphopt.report import CalibrationRecord, FigureRecord, Notice, OperatorRecord
+from graphopt.runtime import HEAVY
 from graphopt.targets import host_target
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from graphopt.runtime import Census
     from graphopt.targets.base import Target
     from graphopt.types import Figure
+
+_QUANTIZING = frozenset({"insert-qdq", "quantize-matmuls", "quantize-weights"})
+"""Passes that say why they left an operator in float."""
 
 
 def machine() -> dict[str, Any]:
@@ -38,18 +42,23 @@ def operators(census: Census | None, context: PipelineContext) -> tuple[Operator
     """Return how the runtime executes every heavy operator, from the graph that it really runs."""
     if census is None:
         return ()
-    reasons = {
-        node: e.reason for (by, node), e in context.explanations.items() if by == "insert-qdq"
-    }
+    reasons = _reasons(context)
     fallback = (
         "no calibration data was given" if not context.has_data else "the model runs in float"
     )
     records = []
     for found in census.heavy:
-        reason = None if found.integer else reasons.get(found.node, fallback)
-        execution = "integer" if found.integer else "float"
-        records.append(OperatorRecord(found.node, found.op, execution, found.kernel, reason))
+        reason = None
+        if not found.integer:
+            without = f"onnxruntime computes {found.op} in float" if found.op not in HEAVY else None
+            reason = found.why or reasons.get(found.node) or without or fallback
+        records.append(OperatorRecord(found.node, found.op, found.arithmetic, found.kernel, reason))
     return tuple(records)
+
+
+def _reasons(context: PipelineContext) -> dict[str, str]:
+    """Return why nodes stayed in float, by name: the word of the last pass that said something."""
+    return {e.node: e.reason for e in context.explanations.values() if e.by in _QUANTIZING}
 
 
 def figures(

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = 64
 """Thresholds that are tried; neighbours differ by the same factor, 4 % with 4096 bins."""
+_NOTHING = 1e-300
+_BLOCK = 1 << 12  # groups at once, so that temporary arrays stay within the cache
 
 
 def entropy_range(
@@ -78,10 +80,10 @@ def windows(found: Density, levels: int) -> tuple[Array, Array]:
     narrowest = min(max(levels / (2 if min(below, above) else 1), 1), widest)
     reach = np.rint(np.geomspace(widest, narrowest, CANDIDATES)).astype(np.int64)
     starts, stops = below - np.minimum(reach, below), below + np.minimum(reach, above)
-    pairs = np.unique(np.stack([starts, stops], axis=1), axis=0)
-    pairs = pairs[np.lexsort((pairs[:, 0], pairs[:, 0] - pairs[:, 1]))]
-    pairs = pairs[pairs[:, 1] - pairs[:, 0] >= levels]
-    return pairs[:, 0], pairs[:, 1]
+    # The reach only falls, so windows that are the same are neighbours.
+    keep = np.diff(stops - starts, prepend=-1) != 0
+    keep &= stops - starts >= levels
+    return starts[keep], stops[keep]
 
 
 def spikes(counts: Array) -> Array:
@@ -110,25 +112,54 @@ def divergences(smooth: Array, alone: Array, starts: Array, stops: Array, levels
         float64 [k]; infinity where nothing lies in a window.
     """
     total, inner = _prefix(smooth + alone), _prefix(smooth)
-    logs, filled = _prefix(_xlogx(smooth)), _prefix(smooth > 0)
-    bounds = starts[:, None] + (stops - starts)[:, None] * np.arange(levels + 1) // levels
-    mass, bins = np.diff(inner[bounds]), np.diff(filled[bounds])
+    logs, filled = _prefix(_xlogx(smooth)), _prefix((smooth > 0).astype(np.float64))
     tails = np.stack([total[starts], total[-1] - total[stops]], axis=1)
     ends = np.stack([smooth[starts], smooth[stops - 1]], axis=1)
-    unseen = (ends == 0) & (tails > 0)
-    mass[:, [0, -1]] += unseen
-    bins[:, [0, -1]] += unseen
+    unseen = ((ends == 0) & (tails > 0)).astype(np.float64)
     inside = total[stops] - total[starts] + unseen.sum(axis=1)
-    typical = np.where(mass > 0, mass, 1.0) / np.maximum(bins, 1)  # counts in Q
     with np.errstate(divide="ignore"):
         share = np.log(inside / total[-1])
     own = logs[stops] - logs[starts] + (_xlogx(ends + tails) - _xlogx(ends)).sum(axis=1)
+    grouped = np.empty(len(starts))
+    step = max(1, _BLOCK // levels)
+    for first in range(0, len(starts), step):
+        some = slice(first, first + step)
+        bounds = starts[some, None] + (stops - starts)[some, None] * np.arange(levels + 1) // levels
+        grouped[some] = _grouped(
+            _between(inner, bounds), _between(filled, bounds), tails[some], unseen[some]
+        )
+    result: Array = np.where(inside > 0, (own - grouped) / total[-1] + share, np.inf)
+    return result
+
+
+def _grouped(mass: Array, bins: Array, tails: Array, unseen: Array) -> Array:
+    """Return what the groups take off the divergence of each window, times all values.
+
+    Args:
+        mass: float64 [k, levels], values of each group; changed.
+        bins: float64 [k, levels], its filled bins; changed.
+        tails: float64 [k, 2], values beyond each end.
+        unseen: float64 [k, 2], 1 where the end's own bin is empty and receives them.
+    """
+    mass[:, :: mass.shape[1] - 1] += unseen
+    bins[:, :: bins.shape[1] - 1] += unseen
+    # Counts in Q; a group without any weighs nothing.
+    typical = np.maximum(mass, _NOTHING) / np.maximum(bins, 1)
     # A bin that was unseen has no values of its own, so its group weighs one less here.
-    weights = mass.copy()
-    weights[:, [0, -1]] += tails - unseen
-    cross = np.einsum("ij,ij->i", weights, np.log(typical))
-    noise = np.einsum("ij,ij->i", np.maximum(bins - 1, 0), 1 - np.exp(1 - typical)) / 2
-    result: Array = np.where(inside > 0, (own - cross - noise) / total[-1] + share, np.inf)
+    mass[:, :: mass.shape[1] - 1] += tails - unseen
+    cross = np.einsum("ij,ij->i", mass, np.log(typical))
+    np.subtract(1, typical, out=typical)
+    chance = np.subtract(1, np.exp(typical, out=typical), out=typical)
+    bins -= 1
+    noise = np.einsum("ij,ij->i", np.maximum(bins, 0, out=bins), chance) / 2
+    result: Array = cross + noise
+    return result
+
+
+def _between(sums: Array, bounds: Array) -> Array:
+    """Return the sums between neighbouring bounds of each row."""
+    found = sums.take(bounds)
+    result: Array = found[:, 1:] - found[:, :-1]
     return result
 
 

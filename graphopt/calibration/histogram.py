@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +14,28 @@ if TYPE_CHECKING:
 # Bin numbers stay below 2**24, where float32 still tells neighbouring integers apart.
 _INDEX_BITS = 24
 _SMALLEST_EXPONENT = -100
-_BLOCK = 1 << 16  # values that are binned at once: they stay within the cache
-_SMALL = 1 << 12  # smaller batches are binned together, which costs a copy and saves a lot
-_PENDING = 1 << 13
+_BLOCK = 1 << 15  # values that are binned at once: they stay within the cache
+_SMALL = 1 << 14  # smaller batches are binned together, which costs a copy and saves a lot
+_PENDING = 1 << 15
+_NOT_FINITE = "a histogram cannot hold NaN or infinity"
+
+
+class _Scratch(threading.local):
+    """Buffers of one block, one set per thread, so that nothing is allocated while binning."""
+
+    def __init__(self) -> None:
+        self.scaled: dict[np.dtype[np.floating], Array] = {}
+        self.narrow = np.empty(_BLOCK, dtype=np.int32)
+        self.wide = np.empty(_BLOCK, dtype=np.intp)  # what bincount would make of others
+
+    def like(self, dtype: np.dtype[np.floating]) -> Array:
+        """Return the buffer for floats of one kind."""
+        if dtype not in self.scaled:
+            self.scaled[dtype] = np.empty(_BLOCK, dtype=dtype)
+        return self.scaled[dtype]
+
+
+_scratch = _Scratch()
 
 
 class StreamingHistogram:
@@ -36,11 +56,11 @@ class StreamingHistogram:
             raise ValueError(f"bins must be a power of two, at least 2, not {bins}")
         self.bins = bins
         self._counts = np.zeros(bins, dtype=np.int64)
-        self._pending: list[Array] = []  # small batches that are covered and not binned yet
+        self._pending: Array = np.empty(0)  # small batches that are not binned yet
         self._pending_size = 0
-        self.total = 0
-        self.low = math.inf
-        self.high = -math.inf
+        self._total = 0
+        self._low = math.inf
+        self._high = -math.inf
         self._exponent = _SMALLEST_EXPONENT
         self._base = 0
 
@@ -59,8 +79,8 @@ class StreamingHistogram:
         if [int(filled[0]), int(filled[-1])] != ends:
             raise ValueError("not a histogram")
         histogram._counts += counts
-        histogram.total = int(histogram._counts.sum())
-        histogram.low, histogram.high = low, high
+        histogram._total = int(histogram._counts.sum())
+        histogram._low, histogram._high = low, high
         histogram._exponent, histogram._base = exponent, first
         return histogram
 
@@ -68,21 +88,41 @@ class StreamingHistogram:
     def counts(self) -> Array:
         """Number of values in each bin; int64 [bins]."""
         self._flush()
+        self._pending = np.empty(0)  # likely the end: a histogram that is kept needs no room
         return self._counts
+
+    @property
+    def total(self) -> int:
+        """Number of values."""
+        return self._total
+
+    @property
+    def low(self) -> float:
+        """Smallest value; infinity when there is none."""
+        self._flush()
+        return self._low
+
+    @property
+    def high(self) -> float:
+        """Largest value; minus infinity when there is none."""
+        self._flush()
+        return self._high
 
     @property
     def width(self) -> float:
         """Width of one bin, in the unit of the values."""
-        return math.ldexp(1.0, self._exponent)
+        return math.ldexp(1.0, self.exponent)
 
     @property
     def exponent(self) -> int:
         """The e of the class: bins are 2^e wide."""
+        self._flush()
         return self._exponent
 
     @property
     def first(self) -> int:
         """Number i of the first bin, which is [i * 2^e, (i + 1) * 2^e)."""
+        self._flush()
         return self._base
 
     def add(self, values: Array) -> None:
@@ -91,19 +131,11 @@ class StreamingHistogram:
             return
         if values.dtype != np.float32 and values.dtype != np.float64:
             values = values.astype(np.float64)
-        low, high = float(values.min()), float(values.max())
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError("a histogram cannot hold NaN or infinity")
-        if low < self.low or high > self.high:
-            self._cover(min(low, self.low), max(high, self.high))
         if values.size < _SMALL:
-            self._pending.append(values.flatten())
-            self._pending_size += values.size
-            if self._pending_size >= _PENDING:
-                self._flush()
+            self._wait(values)
         else:
             self._count(values.reshape(-1))
-        self.total += values.size
+        self._total += values.size
 
     def around_zero(self, *, symmetric: bool = False) -> tuple[Array, int, float]:
         """Return the counts with bins that reach zero, merged until they are few enough.
@@ -163,32 +195,66 @@ class StreamingHistogram:
         value = math.ldexp(self._base + index + position, self._exponent)
         return min(max(value, self.low), self.high)
 
+    def _wait(self, values: Array) -> None:
+        """Keep a small batch until there are enough; raises ValueError on NaN and infinity."""
+        start, stop = self._pending_size, self._pending_size + values.size
+        if stop > self._pending.size or values.dtype != self._pending.dtype:
+            self._flush()
+            if values.dtype != self._pending.dtype or not self._pending.size:
+                self._pending = np.empty(_PENDING, dtype=values.dtype)
+            start, stop = 0, values.size
+        flat = self._pending[start:stop]
+        flat.reshape(values.shape)[...] = values
+        # A square that is finite comes of finite values; the product costs less than a search.
+        if not math.isfinite(np.vdot(flat, flat)) and not np.isfinite(flat).all():
+            raise ValueError(_NOT_FINITE)
+        self._pending_size = stop
+
     def _flush(self) -> None:
-        if self._pending:
-            self._count(np.concatenate(self._pending))
-            self._pending, self._pending_size = [], 0
+        if self._pending_size:
+            size, self._pending_size = self._pending_size, 0
+            self._count(self._pending[:size])
 
     def _count(self, flat: Array) -> None:
-        """Bin values that are all covered."""
+        """Widen the range to cover the values, and bin them."""
+        low, high = float(np.minimum.reduce(flat)), float(np.maximum.reduce(flat))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(_NOT_FINITE)
+        if low < self._low or high > self._high:
+            self._cover(min(low, self._low), max(high, self._high))
         factor = flat.dtype.type(math.ldexp(1.0, -self._exponent))
         for start in range(0, flat.size, _BLOCK):
-            # Multiplying by a power of two is exact, so no value lands in a neighbouring bin.
-            scaled = flat[start : start + _BLOCK] * factor
+            self._count_block(flat[start : start + _BLOCK], factor, below_zero=low < 0)
+
+    def _count_block(self, block: Array, factor: Any, *, below_zero: bool) -> None:
+        scaled = _scratch.like(block.dtype)[: block.size]
+        numbers, indices = _scratch.narrow[: block.size], _scratch.wide[: block.size]
+        # Multiplying by a power of two is exact, so no value lands in a neighbouring bin.
+        np.multiply(block, factor, out=scaled)
+        if below_zero:  # above it, the conversion to integers rounds down by itself
             np.floor(scaled, out=scaled)
-            numbers = scaled.astype(np.int32)  # within 2**24, and half the width of an index
-            numbers -= self._base
-            self._counts += np.bincount(numbers, minlength=self.bins)
+        np.copyto(numbers, scaled, casting="unsafe")  # within 2**24
+        if self._base:
+            np.subtract(numbers, self._base, out=numbers)
+        np.copyto(indices, numbers)
+        found = np.bincount(indices)
+        self._counts[: found.size] += found
 
     def _cover(self, low: float, high: float) -> None:
         exponent = _smallest_exponent(low, high, self.bins)
         base = math.floor(math.ldexp(low, -exponent))
-        counts = self.counts
-        if self.total:
-            filled = np.flatnonzero(counts)
-            shift = min(exponent - self._exponent, 62)
-            self._counts = np.zeros_like(counts)
-            np.add.at(self._counts, ((filled + self._base) >> shift) - base, counts[filled])
-        self.low, self.high = low, high
+        shift = min(exponent - self._exponent, 62)
+        if self._low <= self._high and (shift or base != self._base):
+            filled = np.flatnonzero(self._counts)
+            moved = np.zeros_like(self._counts)
+            if shift:
+                np.add.at(moved, ((filled + self._base) >> shift) - base, self._counts[filled])
+            else:
+                first, stop = int(filled[0]), int(filled[-1]) + 1
+                by = self._base - base
+                moved[first + by : stop + by] = self._counts[first:stop]
+            self._counts = moved
+        self._low, self._high = low, high
         self._exponent, self._base = exponent, base
 
 

@@ -42,12 +42,8 @@ def command(
     The figures are medians after a warm-up. A speed of 2 x means half the time.
     """
     from graphopt import api
+    from graphopt.cli.render_results import bench_table
 
     result = api.bench(model, against=against, seconds=seconds, threads=threads)
     terminal = Terminal(settings)
-    if settings.json:
-        terminal.data(result)
-        return
-    from graphopt.cli.render_results import bench_table
-
-    terminal.result(bench_table(result))
+    terminal.show(result, lambda: bench_table(result))

@@ -34,7 +34,4 @@ def command(settings: Settings, context: click.Context, shell: str) -> None:
         raise click.UsageError(f"click has no completion for `{shell}`", context)
     script = kind(context.find_root().command, {}, "graphopt", VARIABLE).source()
     terminal = Terminal(settings)
-    if settings.json:
-        terminal.data({"shell": shell, "script": script})
-    else:
-        terminal.result([script.strip()])
+    terminal.show({"shell": shell, "script": script}, lambda: [script.strip()])

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 def command(settings: Settings, a: Path, b: Path, data: Path | None) -> None:
     """Compare two models, in results and in structure."""
     from graphopt import api
-
-    result, terminal = api.diff(a, b, data=data), Terminal(settings)
-    if settings.json:
-        terminal.data(result)
-        return
     from graphopt.cli.render_results import diff_table
 
-    terminal.result(diff_table(result))
+    result, terminal = api.diff(a, b, data=data), Terminal(settings)
+    terminal.show(result, lambda: diff_table(result))

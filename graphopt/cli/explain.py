@@ -27,14 +27,12 @@ _CODE = re.compile(r"[A-Za-z]\d{3}")
 @pass_settings
 def command(settings: Settings, subject: str, report: Path | None) -> None:
     """Explain an error code, or a node of a report."""
-    terminal = Terminal(settings)
-    found = _code(subject) if report is None else _node(subject, report)
-    if settings.json:
-        terminal.data(found)
-        return
     from graphopt.cli.render_explain import code_page, node_page
 
-    terminal.result(code_page(found) if report is None else node_page(found))
+    terminal = Terminal(settings)
+    found = _code(subject) if report is None else _node(subject, report)
+    page = code_page if report is None else node_page
+    terminal.show(found, lambda: page(found))
 
 
 def _code(subject: str) -> dict[str, Any]:

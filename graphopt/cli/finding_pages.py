@@ -129,10 +129,11 @@ FINDING_PAGES: dict[str, tuple[str, str]] = {
     ),
     "D202": (
         "Without VNNI, x86 adds pairs of products of uint8 and int8 in 16 bits, which saturates "
-        "where both weights are large. The same file then gives other results on other machines.",
+        "where neighbouring weights are large and of one sign. The same file then gives other "
+        "results on other machines.",
         "`--fix --target x86-avx2` stores the threatened weights as uint8, which takes a slower "
-        "kernel without saturation; `graphopt compile --target x86-avx2 --data FILE` keeps them "
-        "to 7 bits.",
+        "kernel without saturation; `graphopt compile --target x86-avx2 --data FILE` makes the "
+        "steps of such outputs only as coarse as their worst pair needs.",
     ),
     "D203": (
         "Integer kernels scale each output after its sum is complete, so that a weight may have "

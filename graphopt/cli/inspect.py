@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 def command(settings: Settings, model: Path) -> None:
     """Show the inputs, outputs, operators and weights of MODEL."""
     from graphopt import api
+    from graphopt.cli.render_results import model_summary
 
     summary, terminal = api.inspect(model), Terminal(settings)
-    if settings.json:
-        terminal.data(summary)
-    else:
-        from graphopt.cli.render_results import model_summary
-
-        terminal.result(model_summary(summary))
+    terminal.show(summary, lambda: model_summary(summary))
     terminal.notices(summary.notices)

@@ -25,16 +25,10 @@ def command(settings: Settings, name: str | None) -> None:
     terminal, registry = Terminal(settings), settings.registry
     if name is not None:
         found = registry.pass_class(name)
-        if settings.json:
-            terminal.data(_facts(found))
-        else:
-            terminal.result(pass_page(found))
+        terminal.show(_facts(found), lambda: pass_page(found))
         return
     passes = list(registry.passes().values())
-    if settings.json:
-        terminal.data([_facts(p) for p in passes])
-    else:
-        terminal.result(pass_list(passes, terminal.width))
+    terminal.show([_facts(p) for p in passes], lambda: pass_list(passes, terminal.width))
 
 
 def _facts(found: type[Pass]) -> dict[str, Any]:

@@ -38,10 +38,7 @@ def show(settings: Settings, recipe: str | None, overrides: tuple[str, ...]) -> 
     terminal = Terminal(settings)
     names = preset_names()
     if recipe is None:
-        if settings.json:
-            terminal.data(names)
-        else:
-            terminal.result(names)
+        terminal.show(names, lambda: names)
     elif recipe in names and not overrides and not settings.json:
         terminal.result([preset_text(recipe).rstrip()])
     else:

@@ -12,7 +12,7 @@ from graphopt.cli import layout
 from graphopt.cli.settings import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from graphopt.cli.settings import Settings
     from graphopt.errors import GraphOptError
@@ -42,6 +42,13 @@ class Terminal:
         from graphopt.cli.encode import to_json
 
         click.echo(to_json(value))
+
+    def show(self, value: Any, lines: Callable[[], Sequence[str]]) -> None:
+        """Print a result in the format that was asked for: as data, or as lines made for it."""
+        if self.settings.json:
+            self.data(value)
+        else:
+            self.result(lines())
 
     def say(self, text: str) -> None:
         """Print a remark to stderr, unless -q."""

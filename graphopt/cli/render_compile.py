@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _NAMED = 3
 """So many nodes are named before the rest is only counted; -v names all."""
 
+_HOW = {"float": "in float", "weight-only": "on packed weights"}
+
 
 def summary(
     report: Report, sources: Sequence[str], written: Sequence[Path], *, verbose: bool = False
@@ -151,20 +153,25 @@ def census(operators: Sequence[OperatorRecord], *, verbose: bool = False) -> lis
     """Return how many heavy operators run in integer, and why the others do not."""
     if not operators:
         return []
-    floats = [o for o in operators if o.execution != "integer"]
-    integer = len(operators) - len(floats)
+    others = [o for o in operators if o.execution != "integer"]
     total = layout.plural(len(operators), "heavy operator")
-    lines = [f"{integer:,} of {total} run in integer, {len(floats):,} in float"]
+    parts = [f"{len(operators) - len(others):,} of {total} run in integer"]
+    packed = sum(o.execution == "weight-only" for o in others)
+    if packed:
+        parts.append(f"{packed:,} in float on packed weights")
+    parts.append(f"{len(others) - packed:,} in float")
+    lines = [", ".join(parts)]
     if verbose:
         rows = [(o.node, o.op, o.execution, o.kernel, o.reason or "") for o in operators]
         return lines + layout.columns(rows)
-    reasons: dict[str, list[str]] = {}
-    for operator in floats:
-        reasons.setdefault(operator.reason or "no reason recorded", []).append(operator.node)
-    for reason, nodes in reasons.items():
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for operator in others:
+        key = (operator.execution, operator.reason or "no reason recorded")
+        reasons.setdefault(key, []).append(operator.node)
+    for (execution, reason), nodes in reasons.items():
         named = ", ".join(f"`{n}`" for n in nodes[:_NAMED])
         rest = f" and {len(nodes) - _NAMED:,} more" if len(nodes) > _NAMED else ""
-        text = f"{len(nodes):,} in float: {named}{rest}: {reason}"
+        text = f"{len(nodes):,} {_HOW[execution]}: {named}{rest}: {reason}"
         lines += layout.wrap(text, first="  ", rest="    ")
     return lines
 

@@ -25,7 +25,9 @@ def node_page(found: Mapping[str, Any]) -> list[str]:
     lines = [heading(layout.printable(found["node"]))]
     for operator in found["operators"]:
         reason = f": {operator['reason']}" if operator.get("reason") else ""
-        text = f"{operator['op']} runs in {operator['execution']} as {operator['kernel']}{reason}"
+        packed = operator["execution"] == "weight-only"
+        how = "float on packed weights" if packed else operator["execution"]
+        text = f"{operator['op']} runs in {how} as {operator['kernel']}{reason}"
         lines += layout.wrap(text, first="  ", rest="    ")
     for each in found["explanations"]:
         lines += layout.wrap(f"{each['by']}: {each['reason']}", first="  ", rest="    ")

@@ -24,13 +24,7 @@ def command(settings: Settings, name: str | None) -> None:
     terminal, registry = Terminal(settings), settings.registry
     if name is not None:
         target = registry.target(name)
-        if settings.json:
-            terminal.data(target)
-        else:
-            terminal.result(target_page(target))
+        terminal.show(target, lambda: target_page(target))
         return
     targets = list(registry.targets().values())
-    if settings.json:
-        terminal.data(targets)
-    else:
-        terminal.result(target_list(targets, terminal.width))
+    terminal.show(targets, lambda: target_list(targets, terminal.width))

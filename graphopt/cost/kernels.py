@@ -9,6 +9,7 @@ from graphopt.analysis import captured_values, folded_nodes
 from graphopt.cost.fused import fused_with
 from graphopt.cost.qdq import IntegerGroup, integer_group, is_dequantize, packed_weight
 from graphopt.cost.work import CONVOLUTIONS, REMOVED, VIEWS, kind_of, product_of
+from graphopt.runtime import arithmetic, has_packed_integers
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import DType
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from graphopt.targets.base import Target
 
 _INTEGERS = frozenset({DType.INT8, DType.UINT8})
-_INTEGER_OPERATORS = frozenset(
-    {"ConvInteger", "MatMulInteger", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
-     "MatMulNBits", "DynamicQuantizeLSTM"}
-)  # fmt: skip
 _SAME_MEMORY = frozenset({"elementwise", "quantize"})
 
 
@@ -82,6 +79,8 @@ class _Grouper:
         self._order = {node: index for index, node in enumerate(graph.nodes())}
         self._folded = folded_nodes(graph)
         self._taken: set[Node] = set()
+        self._absorbed: set[tuple[Node, Node]] = set()
+        """Pairs of a DQ and an operator whose integer kernel covers it."""
         self._alias: dict[Value, Value] = {}
 
     def run(self) -> tuple[Kernel, ...]:
@@ -108,16 +107,19 @@ class _Grouper:
 
     def _take_absorbed_dequantize(self, groups: Sequence[IntegerGroup]) -> None:
         """Mark each DQ whose every reader is a kernel that absorbs it: it is never executed."""
-        members = {node: group for group in groups for node in (group.node,)}
-        for group in groups:
-            for source in group.dequantized:
-                output = source.outputs[0]
-                absorbed = all(
-                    reader in members and source in members[reader].dequantized
-                    for reader in output.consumers
-                )
-                if absorbed and not output.is_output:
-                    self._taken.add(source)
+        self._absorbed = {(dq, group.node) for group in groups for dq in group.dequantized}
+        self._taken.update(dq for dq, _ in self._absorbed if self._executions(dq) == 0)
+
+    def _executions(self, dequantize: Node) -> int:
+        """Return how often a DQ is executed: onnxruntime gives each reader one of its own."""
+        output = dequantize.outputs[0]
+        readers = [
+            n for n, _ in output.uses
+            if (dequantize, n) not in self._absorbed and n.graph is self._graph
+        ]  # fmt: skip
+        inner = any(n.graph is not self._graph for n in output.consumers)
+        count = len(readers) + (output.is_output or inner)
+        return count if self._target.runs_onnxruntime else min(count, 1)
 
     def _integer_kernel(self, group: IntegerGroup) -> Kernel:
         sources = [source.inputs[0] for source in group.dequantized]
@@ -136,19 +138,21 @@ class _Grouper:
                 kernels.append(self._packed_kernel(node, nodes, weight))
                 continue
             sources = [v for n in nodes for v in (*n.inputs, *captured_values(n))]
-            dtype = _arithmetic(node)
-            kernels.append(self._kernel(node, nodes, name, dtype, sources, nodes[-1].outputs))
+            dtype = _arithmetic(node, self._target)
+            kernel = self._kernel(node, nodes, name, dtype, sources, nodes[-1].outputs)
+            kernels += [kernel] * (self._executions(node) if is_dequantize(node) else 1)
         return self._without_packed_weights(kernels)
 
     def _packed_kernel(self, node: Node, nodes: tuple[Node, ...], weight: Node) -> Kernel:
         sources = [node.inputs[0], weight.inputs[0], *(v for n in nodes[1:] for v in n.inputs)]
         covered = (weight, *nodes)
-        return self._kernel(node, covered, "MatMulNBits", "int8", sources, nodes[-1].outputs)
+        dtype = "int8" if has_packed_integers(self._target) else "float32"
+        return self._kernel(node, covered, "MatMulNBits", dtype, sources, nodes[-1].outputs)
 
     def _without_packed_weights(self, kernels: list[Kernel]) -> list[Kernel]:
         """Drop the DQ kernels whose only reader reads the packed integers itself."""
-        covered = {n for k in kernels if k.name == "MatMulNBits" for n in k.nodes[:1]}
-        return [k for k in kernels if k.node not in covered or len(k.node.outputs[0].uses) > 1]
+        packed = {n for k in kernels if k.name == "MatMulNBits" for n in k.nodes}
+        return [k for k in kernels if not (is_dequantize(k.node) and k.node in packed)]
 
     def _kernel(
         self,
@@ -187,9 +191,9 @@ class _Grouper:
         return node.op in REMOVED and node.domain == ""
 
 
-def _arithmetic(node: Node) -> str:
+def _arithmetic(node: Node, target: Target) -> str:
     """Return what a kernel outside Q and DQ computes in."""
-    if node.op in _INTEGER_OPERATORS or node.op.startswith("QLinear"):
+    if arithmetic(node, target) == "integer" or node.op.startswith("QLinear"):
         return "int8"
     types = {v.dtype for v in node.outputs[:1]}
     if types <= _INTEGERS and node.op != "QuantizeLinear":

@@ -46,7 +46,7 @@ def _step(kernel: Kernel) -> Step:
     writes = tuple(v.name for v in kernel.writes)
     pairs = tuple((w, r) for w in writes[:1] for r in reads)
     return Step(
-        name=f"{kernel.name} {kernel.node.name or kernel.node.outputs[0].name}",
+        name=f"{kernel.name} {kernel.node.label}",
         reads=reads,
         writes=writes,
         views=pairs[:1] if kernel.is_view else (),

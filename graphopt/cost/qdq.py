@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.analysis import only_consumer
+from graphopt.analysis.quantization.operators import readers_of
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def packed_weight(node: Node) -> Node | None:
         return None
     stored = source.inputs[0]
     fits = stored is not None and stored.is_constant and stored.dtype in _WEIGHT_TYPES
+    if len(source.outputs[0].uses) != 1 or source.outputs[0].is_output:
+        return None  # onnxruntime packs no weights that are shared
     return source if fits and stored is not None and len(stored.shape or ()) == 2 else None
 
 
@@ -151,13 +154,17 @@ def _fits(dequantize: Node) -> bool:
 
 
 def _signs_fit(dequantize: Node, target: Target) -> bool:
-    """Whether a signed activation is executed; x86 converts it where its Q has one reader."""
+    """Whether a signed activation is executed; x86 converts it where its Q has one reader.
+
+    Operators that share a DQ are several readers: the runtime gives each a DQ of its own first.
+    """
     stored = dequantize.inputs[0]
     if target.quantization.activations == "int8" or target.session_config:
         return True
     if stored is None or stored.dtype is not DType.INT8 or stored.is_constant:
         return True
-    return is_quantize(stored.producer) and len(stored.uses) == 1
+    source = stored.producer
+    return source is not None and is_quantize(source) and readers_of(source) == 1
 
 
 def _tail(node: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]] | None:

@@ -83,7 +83,7 @@ def _cost(kernel: Kernel, target: Target, *, weights_in_cache: bool) -> KernelCo
     bodies = kernel.node.subgraphs
     inner = [_inner_time(g, target, weights_in_cache=weights_in_cache) for g in bodies]
     return KernelCost(
-        nodes=tuple(n.name or n.outputs[0].name for n in kernel.nodes),
+        nodes=tuple(n.label for n in kernel.nodes),
         kernel=kernel.name,
         kind=kernel.kind,
         dtype=kernel.dtype,

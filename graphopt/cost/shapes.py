@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from graphopt.ir import infer_shapes
+from graphopt.types import DType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,8 @@ DEFAULT_DIM = 64
 
 _BATCH_NAMES = frozenset({"n", "b", "batch", "batch_size", "batchsize", "bs"})
 _UNKNOWN_BITS = 32
+_PRODUCTS = frozenset({"DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits"})
+"""Products of float results that onnx has no rule for; our passes declare their shapes."""
 
 
 def dims(value: Value | None) -> tuple[int, ...]:
@@ -57,7 +60,24 @@ def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]
     # Whatever stops the inference: what is not known is costed by what is declared.
     with contextlib.suppress(Exception):
         infer_shapes(copy, bound)
+        while _shape_products(copy):
+            infer_shapes(copy, bound)
     return copy, bound
+
+
+def _shape_products(graph: Graph) -> bool:
+    """Give onnxruntime's own products the shapes that nobody declared; return whether any did."""
+    found = False
+    for node in graph.nodes():
+        if node.domain != "com.microsoft" or node.op not in _PRODUCTS:
+            continue
+        left, right, output = node.inputs[0], node.inputs[1], node.outputs[0]
+        columns = int(node.attribute("N", 0)) or (dims(right)[-1] if dims(right) else 0)
+        if output.shape is None and left is not None and left.shape and columns:
+            output.shape = (*left.shape[:-1], columns)
+            output.dtype = output.dtype or DType.FLOAT
+            found = True
+    return found
 
 
 def unknown_count(graph: Graph) -> int:

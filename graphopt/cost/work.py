@@ -225,6 +225,8 @@ def _einsum(node: Node) -> Product | None:
 
 
 def _attention(node: Node) -> int:
+    if node.domain == "":
+        return _standard_attention(node)
     query = dims(node.inputs[0])
     if len(query) != 3:
         return 0
@@ -232,6 +234,20 @@ def _attention(node: Node) -> int:
     products = 2 * batch * length * length * width
     projected = dims(node.inputs[1]) if node.op in {"Attention", "QAttention"} else ()
     return products + (batch * length * math.prod(projected) if projected else 0)
+
+
+def _standard_attention(node: Node) -> int:
+    """Return the products of queries and keys, and of weights and values, of opset 23."""
+    query, key, value = (dims(v) for v in node.inputs[:3])
+    past = dims(node.inputs[4]) if len(node.inputs) > 4 else ()
+    if len(query) not in {3, 4} or len(key) != len(query) or len(value) != len(query):
+        return 0
+    length = key[-2] + (past[-2] if past else 0)
+    if len(query) == 4:
+        return math.prod(query[:3]) * length * (query[3] + value[3])
+    heads = int(node.attribute("q_num_heads", 1)), int(node.attribute("kv_num_heads", 1))
+    widths = query[2] + value[2] * heads[0] // max(heads[1], 1)
+    return query[0] * query[1] * length * widths
 
 
 def _pool_work(node: Node) -> float:

@@ -220,6 +220,16 @@ class Graph:
             node.set_attribute(key, value)
         return node
 
+    def add_copy(self, node: Node, name: str) -> Node:
+        """Append a node that computes the same under another name; it has no subgraphs."""
+        outputs = [self.unique_name(f"{v.name}_own") if v.name else "" for v in node.outputs]
+        copy = self.add_node(node.op, node.inputs, outputs, name=name, domain=node.domain)
+        for attribute in node.attributes.values():
+            copy.put_attribute(attribute)
+        for made, value in zip(copy.outputs, node.outputs, strict=True):
+            made.dtype, made.shape = value.dtype, value.shape
+        return copy
+
     def _attach_output(self, node: Node, output: str | Value) -> None:
         if isinstance(output, Value):
             value = output
@@ -264,6 +274,13 @@ class Graph:
         self._stored.pop(value, None)
         if self._values.get(value.name) is value:
             del self._values[value.name]
+
+    def drop_constant(self, value: Value | None) -> None:
+        """Remove a stored constant of this level that nobody reads; leave anything else."""
+        if value is None or value.graph is not self or not value.is_initializer:
+            return
+        if not value.uses and not value.is_output and not value.is_input:
+            self.remove_value(value)
 
     def replace_uses(self, old: Value, new: Value) -> None:
         """Make everybody who reads ``old`` read ``new``; graph outputs keep their names."""

@@ -119,6 +119,11 @@ class Node:
         return tuple(self._outputs)
 
     @property
+    def label(self) -> str:
+        """What messages call it: its name, or that of its first output, or its operator."""
+        return self.name or (self._outputs[0].name if self._outputs else self.op)
+
+    @property
     def attribute_names(self) -> tuple[str, ...]:
         """Names of the attributes that are set."""
         return tuple(self._attributes)

@@ -89,14 +89,14 @@ def _order_problems(graph: Graph) -> Iterator[str]:
         if late is not None:
             # Names the cycle when there is one; otherwise the nodes are only out of order.
             topological_order(graph.nodes())
-            yield f"`{_name(node)}` comes before `{_name(late)}`, whose output it reads"
+            yield f"`{node.label}` comes before `{late.label}`, whose output it reads"
         seen.add(node)
 
 
 def _input_problems(node: Node) -> Iterator[str]:
     for value in node.inputs:
         if value is not None and not _is_defined(value):
-            yield f"`{_name(node)}` reads `{value.name}`, which nobody defines"
+            yield f"`{node.label}` reads `{value.name}`, which nobody defines"
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,17 @@ def _signature_problems(node: Node, root: Graph) -> Iterator[str]:
     signature = _signature(node.op, version, node.domain)
     if signature is None:
         if node.domain == "" and version <= onnx.defs.onnx_opset_version():
-            yield f"`{_name(node)}`: opset {version} has no operator `{node.op}`"
+            yield f"`{node.label}`: opset {version} has no operator `{node.op}`"
         return
     low, high = signature.inputs
     if not low <= len(node.inputs) <= high:
-        yield f"`{_name(node)}`: {node.op} takes {low} to {high} inputs, not {len(node.inputs)}"
+        yield f"`{node.label}`: {node.op} takes {low} to {high} inputs, not {len(node.inputs)}"
     low, high = signature.outputs
     if not low <= len(node.outputs) <= high:
-        yield f"`{_name(node)}`: {node.op} has {low} to {high} outputs, not {len(node.outputs)}"
+        yield f"`{node.label}`: {node.op} has {low} to {high} outputs, not {len(node.outputs)}"
     for key in signature.required:
         if key not in node.attribute_names:
-            yield f"`{_name(node)}`: {node.op} needs the attribute `{key}`"
+            yield f"`{node.label}`: {node.op} needs the attribute `{key}`"
     yield from _type_problems(node, signature)
 
 
@@ -167,11 +167,11 @@ def _type_problems(node: Node, signature: _Signature) -> Iterator[str]:
         # A place of one fixed type declares it instead of a variable.
         allowed = signature.allowed.get(variable, frozenset({variable}))
         if f"tensor({_type_name(kind)})" not in allowed:
-            yield f"`{_name(node)}`: {node.op} does not take {_type_name(kind)} (`{value.name}`)"
+            yield f"`{node.label}`: {node.op} does not take {_type_name(kind)} (`{value.name}`)"
         first, other = bound.setdefault(variable, (value.name, kind))
         if other is not kind:
             yield (
-                f"`{_name(node)}`: {node.op} needs one element type, and `{first}` is "
+                f"`{node.label}`: {node.op} needs one element type, and `{first}` is "
                 f"{_type_name(other)}, `{value.name}` {_type_name(kind)}"
             )
 
@@ -190,7 +190,3 @@ def _arguments(node: Node, signature: _Signature) -> Iterator[tuple[Value, str]]
 
 def _type_name(dtype: DType) -> str:
     return dtype.name.lower()
-
-
-def _name(node: Node) -> str:
-    return node.name or (node.outputs[0].name if node.outputs else node.op)

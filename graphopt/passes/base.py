@@ -33,6 +33,11 @@ class PassResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+def counted(number: int, noun: str, rest: str) -> str:
+    """Return a note such as "1 pair fused" or "3 pairs fused"; the plural is formed with an s."""
+    return f"{number} {noun}{'s' * (number != 1)} {rest}"
+
+
 class Context(Protocol):
     """Everything that a pass may ask for beyond the graph itself."""
 

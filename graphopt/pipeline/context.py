@@ -11,7 +11,7 @@ from graphopt import ir
 from graphopt.calibration.cache import StatisticsCache, cache_folder
 from graphopt.calibration.collect import Collected, collect
 from graphopt.report import Explanation
-from graphopt.runtime import IntermediateTensors, node_name, open_session
+from graphopt.runtime import IntermediateTensors, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -119,7 +119,7 @@ class PipelineContext:
 
     def explain(self, node: Node, reason: str) -> None:
         """Record why something did, or did not, happen to a node; the last word counts."""
-        name = node_name(node)
+        name = node.label
         self.explanations[self.running, name] = Explanation(name, self.running, reason)
 
     @contextmanager

@@ -10,8 +10,7 @@ import numpy as np
 from graphopt.analysis.signal import Codes
 from graphopt.analysis.weights import StoredWeight
 from graphopt.ir import Attribute
-from graphopt.runtime import HEAVY, node_name
-from graphopt.runtime.census import INTEGER_KERNELS
+from graphopt.runtime import HEAVY, INTEGER_KERNELS
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class Layer:
     @property
     def name(self) -> str:
         """How the user knows it."""
-        return node_name(self.node)
+        return self.node.label
 
     @property
     def is_isolated(self) -> bool:
@@ -318,7 +317,7 @@ def _copy_into(joined: Graph, node: Node, held: dict[Value, Value]) -> None:
             held[value] = joined.add_constant(f"{value.name}_alone", value.tensor)
         inputs.append(None if value is None else held[value])
     names = [joined.unique_name(f"{v.name}_alone") if v.name else "" for v in node.outputs]
-    label = f"{node_name(node)}_alone_{names[0]}"
+    label = f"{node.label}_alone_{names[0]}"
     made = joined.add_node(node.op, inputs, names, name=label, domain=node.domain)
     for attribute in node.attributes.values():
         made.put_attribute(Attribute(attribute.proto, (), attribute.tensors))

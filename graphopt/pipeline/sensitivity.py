@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
 from graphopt.analysis.reasons import Evidence, TensorUse, reason
+from graphopt.analysis.saturation import adds_pairs
 from graphopt.analysis.signal import CodeUse, Distribution, Noise
 from graphopt.analysis.weights import WeightFacts, weight_facts
 from graphopt.errors import ModelError
@@ -157,7 +158,9 @@ class Sensitivity:
         alone = self._alone.get(layer.name)
         cumulative = self._cumulative[layer.name]
         weight = (
-            weight_facts(layer.weight.array(), layer.weight_axis, layer.stored)
+            weight_facts(
+                layer.weight.array(), layer.weight_axis, layer.stored, pairs=adds_pairs(layer.node)
+            )
             if layer.weight is not None
             else None
         )

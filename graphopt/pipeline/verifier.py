@@ -72,6 +72,12 @@ def relative_error(reference: Sequence[Array], outputs: Sequence[Array]) -> floa
     return worst
 
 
+def _has_signal(arrays: Sequence[Any]) -> bool:
+    """Whether any value is finite and not zero: a ratio to silence is not defined."""
+    found = (_numbers(a) for a in arrays)
+    return any(a is not None and bool((np.isfinite(a) & (a != 0)).any()) for a in found)
+
+
 def _numbers(values: Any) -> Array | None:
     array = np.asarray(values) if isinstance(values, np.ndarray) else None
     if array is None or array.dtype == object or array.dtype.kind in "USc":
@@ -166,13 +172,21 @@ class Verifier:
         return ExactCheck(max(errors), lost, census)
 
     def snr(self, session: Session, limit: int | None = None) -> float | None:
-        """Return the signal-to-noise ratio against the original on held-out samples, in dB."""
+        """Return the signal-to-noise ratio against the original on held-out samples, in dB.
+
+        That of the worst output: a loud one, such as a state, says nothing about a quiet one.
+        """
         pairs = self.held_out[:limit] or self._reference
         if not pairs:
             return None
-        wanted = [array for _, outputs in pairs for array in outputs]
-        found = [array for feed, _ in pairs for array in session.run(feed)]
-        return snr_db(wanted, found)
+        wanted = [outputs for _, outputs in pairs]
+        found = [session.run(feed) for feed, _ in pairs]
+        ratios = [
+            snr_db(one, other)
+            for one, other in zip(zip(*wanted, strict=True), zip(*found, strict=True), strict=True)
+            if _has_signal(one)
+        ]
+        return min(ratios, default=math.inf)
 
     def demand_exact(self, check: ExactCheck, limit: float, name: str) -> None:
         """Raise PassError G303 or G304 when an exact pass was not."""

@@ -100,7 +100,7 @@ def choose_plan(
     ]
     # The race compares with the optimised float graph, so that is what float is one times.
     records.append(CandidateRecord(FLOAT, 1.0, judge.source, None, chosen is None))
-    plan = chosen.plan if chosen else closed
+    plan = search.rounded(chosen) if chosen else closed
     return Decision(plan.steps, (*records, *search.workshop.rejected))
 
 
@@ -139,6 +139,17 @@ class _Search:
                 break
             chosen = self._better(chosen, other)
         return chosen
+
+    def rounded(self, chosen: Candidate) -> Plan:
+        """Return the plan with the rounding of weights that is nearer to the original."""
+        insert = chosen.plan.insert
+        if insert is None or insert.rounding != "auto":
+            return chosen.plan
+        nearer = "balanced"
+        learned = self.workshop.make(chosen.plan, rounding="learned")
+        if learned is not None and self.workshop.snr(learned) > self.workshop.snr(chosen):
+            nearer = "learned"
+        return chosen.plan.having(InsertQdq.name, rounding=nearer)
 
     def _opens(self, name: str) -> bool:
         return any(s.name == name and is_open(s) for s in self.steps)

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.runtime import HEAVY, node_name
+from graphopt.runtime import HEAVY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,7 @@ def measured_costs(
         integer_us: the same in integer.
     """
     borders = border_costs(graph)
-    names = [node_name(n) for n in graph.nodes() if _is_heavy(n)]
+    names = [n.label for n in graph.nodes() if _is_heavy(n)]
     made = []
     for corrected in (False, True):
         one = _without_overhead(floats, float_us) if corrected else floats.by_node
@@ -158,7 +158,7 @@ def border_costs(graph: Graph) -> dict[tuple[str, str], float]:
             if _is_heavy(node) and value is not None:
                 cost = _BORDER_US + _BORDER_NS_PER_ELEMENT * _elements(value) / 1e3
                 for other in above:
-                    borders[node_name(other), node_name(node)] = cost
+                    borders[other.label, node.label] = cost
         before[node] = found
     return borders
 

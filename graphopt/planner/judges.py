@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.planner.cuts import Costs, border_costs, measured_costs
 from graphopt.planner.plan import FLOAT
-from graphopt.runtime import HEAVY, node_name, open_session, profile_kernels, race
+from graphopt.runtime import HEAVY, open_session, profile_kernels, race
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ class Forecast:
         """Return the estimated times; what covers several operators belongs to the heavy one."""
         found = []
         for made in (graph, integer.graph):
-            heavy = {node_name(n) for n in made.nodes(*HEAVY)}
+            heavy = {n.label for n in made.nodes(*HEAVY)}
             times: dict[str, float] = {}
             for kernel in self.context.cost.estimate(made, self.context.target).kernels:
                 for name in kernel.nodes:
@@ -97,7 +97,7 @@ class Forecast:
                         times[name] = times.get(name, 0.0) + kernel.latency_us
             found.append(times)
         floats, integers = found
-        names = [node_name(n) for n in graph.nodes(*HEAVY)]
+        names = [n.label for n in graph.nodes(*HEAVY)]
         return [
             Costs(
                 {n: floats.get(n, 0.0) for n in names},

@@ -19,15 +19,20 @@ FLOAT = "float"
 _OPEN = {AlignChannels.name: "mode", InsertQdq.name: "placement", QuantizeMatmuls.name: "mode"}
 _SETTLED = {
     AlignChannels.name: ("mode",),
-    InsertQdq.name: ("placement", "exclude", "matmuls", "align"),
-    QuantizeMatmuls.name: ("mode",),
+    InsertQdq.name: ("placement", "exclude", "matmuls", "align", "rounding"),
+    QuantizeMatmuls.name: ("mode", "exclude"),
 }
+_ALWAYS = frozenset({"mode", "placement", "rounding"})
+"""Options that may say "auto" in the recipe, so that their default must be written too."""
+
 _CLOSED = {AlignChannels.name: "off", InsertQdq.name: FLOAT, QuantizeMatmuls.name: "off"}
 
 
 def is_open(step: Pass) -> bool:
     """Whether a pass leaves something for the planner to decide."""
     option = _OPEN.get(step.name)
+    if isinstance(step, InsertQdq) and step.activations != "target":
+        return False  # asked for by hand, and never faster
     return option is not None and getattr(step, option) == "auto"
 
 
@@ -41,7 +46,7 @@ def settled_options(step: Pass) -> dict[str, Any]:
     """Return the options of a pass that the planner may have decided, for the recipe."""
     found = {name: getattr(step, name) for name in _SETTLED.get(step.name, ())}
     usual = type(step)()
-    return {k: v for k, v in found.items() if v != getattr(usual, k)}
+    return {k: v for k, v in found.items() if v != getattr(usual, k) or k in _ALWAYS}
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,7 @@ class Plan:
     @staticmethod
     def closed(steps: Sequence[Pass]) -> Plan:
         """Return the plan that does nothing where the recipe leaves it open: all in float."""
-        return Plan(
-            tuple(_with(s, _OPEN[s.name], _CLOSED[s.name]) if is_open(s) else s for s in steps)
-        )
+        return Plan(tuple(_closed(s) if is_open(s) else s for s in steps))
 
     def having(self, name: str, *, cut: int | None = None, **options: Any) -> Plan:
         """Return the plan with other options of one pass; unchanged where it has no such pass."""
@@ -114,6 +117,9 @@ class Plan:
         return ", ".join(words)
 
 
-def _with(step: Pass, option: str, value: Any) -> Pass:
-    changed: Pass = dataclasses.replace(step, **{option: value})  # type: ignore[type-var]
+def _closed(step: Pass) -> Pass:
+    options = {_OPEN[step.name]: _CLOSED[step.name]}
+    if isinstance(step, InsertQdq) and step.rounding == "auto":
+        options["rounding"] = "balanced"
+    changed: Pass = dataclasses.replace(step, **options)  # type: ignore[type-var]
     return changed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,12 +50,16 @@ class Workshop:
         self.rejected: list[CandidateRecord] = []
         self._seen = {ir.structural_hash(graph)}
 
-    def make(self, plan: Plan) -> Candidate | None:
-        """Return the candidate of a plan; None when it is nothing new, or too noisy."""
+    def make(self, plan: Plan, *, rounding: str = "balanced") -> Candidate | None:
+        """Return the candidate of a plan; None when it is nothing new, or too noisy.
+
+        Weights are rounded the quick way unless told otherwise: it changes neither speed nor, by
+        much, which candidate is nearer to the original.
+        """
         made = self.graph.copy()
         # What a trial says about nodes is not what will be done to them.
         with self.context.without_explanations():
-            for step in plan.steps:
+            for step in plan.having(InsertQdq.name, rounding=rounding).steps:
                 self._run(step, made)
         made.sort()
         digest = ir.structural_hash(made)
@@ -71,6 +74,11 @@ class Workshop:
             self.rejected.append(CandidateRecord(plan.label, None, "measured", snr, False, why))
             return None
         return Candidate(plan, made, session, snr)
+
+    def snr(self, candidate: Candidate) -> float:
+        """Return the signal-to-noise ratio of a candidate on all held-out samples, in dB."""
+        found = self.verifier.snr(candidate.session)
+        return found if found is not None else 0.0
 
     def prepared(self, plan: Plan) -> Graph:
         """Return the graph as InsertQdq finds it under a plan, with shapes."""
@@ -87,9 +95,6 @@ class Workshop:
     def _run(self, step: Pass, made: Graph) -> None:
         self.context.running = step.name
         before = ir.structural_hash(made)
-        if isinstance(step, InsertQdq):
-            # How weights are rounded changes neither speed nor which candidate is nearer.
-            step = dataclasses.replace(step, rounding="balanced")
         step.run(made, self.context)
         if step.effect is Effect.EXACT:
             self.context.carry_ranges(before, ir.structural_hash(made))

@@ -33,8 +33,10 @@ class Calibration:
         samples: how many samples the ranges are measured on, at most; at least 1.
         held_out: how many further samples are kept aside to check the result on; 0 or more.
         observer: how the range of a tensor is chosen from its values: "percentile" clips outliers,
-            "min-max" takes the extremes.
-        observer_options: options of the observer, such as ``percentile``.
+            "min-max" takes the extremes, "moving-average" the mean of the extremes of each sample,
+            "entropy" the range that keeps the distribution, "mse" the one with the smallest squared
+            error.
+        observer_options: options of the observer, such as ``kept`` of "percentile".
         preprocessing: how image files become inputs; needed for folders of images only.
     """
 

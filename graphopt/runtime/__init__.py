@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt.runtime.census import HEAVY, Census, Execution, census, node_name, open_with_census
+from graphopt.runtime.arithmetic import HEAVY, INTEGER_KERNELS, arithmetic, has_packed_integers
+from graphopt.runtime.census import Census, Execution, census, open_with_census
 from graphopt.runtime.partwise import PartwiseSession, open_sparingly
 from graphopt.runtime.profile import KernelTimes, profile_kernels
 from graphopt.runtime.race import RaceResult, Timing, race
@@ -11,6 +12,7 @@ from graphopt.runtime.tensors import IntermediateTensors
 
 __all__ = [
     "HEAVY",
+    "INTEGER_KERNELS",
     "Census",
     "Execution",
     "IntermediateTensors",
@@ -19,9 +21,10 @@ __all__ = [
     "RaceResult",
     "Session",
     "Timing",
+    "arithmetic",
     "census",
+    "has_packed_integers",
     "newest_supported_opset",
-    "node_name",
     "open_session",
     "open_sparingly",
     "open_with_census",

@@ -10,31 +10,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
+from graphopt.runtime.arithmetic import arithmetic, why_weight_only
 from graphopt.runtime.session import Session, open_session
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node
+    from graphopt.runtime.arithmetic import Arithmetic
     from graphopt.targets.base import Target
 
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators whose precision decides how fast a model is."""
-
-INTEGER_KERNELS = frozenset(
-    {"QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "MatMulInteger",
-     "ConvInteger", "DynamicQuantizeMatMul", "MatMulNBits"}
-)  # fmt: skip
-
+_TAG = re.compile(r"graphopt_heavy_\d+_")
 _FAMILY = {"FusedConv": "Conv", "NhwcFusedConv": "Conv", "NhwcMaxPool": "MaxPool"}
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How one heavy operator of the model is executed."""
+    """How one heavy operator of the model is executed.
+
+    Args:
+        node: its name in the model.
+        op: its operator in the model.
+        kernel: what executes it; for float operators what the model says.
+        arithmetic: integer, weight-only (float arithmetic on weights in few bits), or float.
+        why: what keeps a weight-only product from integers.
+    """
 
     node: str
     op: str
     kernel: str
-    integer: bool
+    arithmetic: Arithmetic
+    why: str | None = None
+
+    @property
+    def integer(self) -> bool:
+        """Whether it is computed in integers."""
+        return self.arithmetic == "integer"
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class Census:
 
     Args:
         kernels: how often each executed operator occurs, with its domain.
-        heavy: every heavy operator of the model that is left in the executed graph.
+        heavy: every heavy operator of the model, quantized or not, in its order. Operators that
+            the model itself holds in integer form are among them if the executed graph has them.
     """
 
     kernels: Counter[str]
@@ -78,13 +88,13 @@ class Census:
 def open_with_census(graph: Graph, target: Target | None) -> tuple[Session, Census]:
     """Open ``graph`` at full optimisation for ``target``; return the session and what it runs."""
     named = graph.copy()
-    tags = _tag(named)
+    _tag(named)
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
         path = Path(folder) / "executed.onnx"
         session = open_session(named, target=target, dump=path)
         executed = ir.load(path)
         kernels = Counter(_kernel(n) for n in executed.walk())
-        return session, Census(kernels, _match(graph, tags, executed))
+        return session, Census(kernels, _match(graph, executed, target))
 
 
 def census(graph: Graph, target: Target | None = None) -> Census:
@@ -92,36 +102,41 @@ def census(graph: Graph, target: Target | None = None) -> Census:
     return open_with_census(graph, target)[1]
 
 
-def node_name(node: Node) -> str:
-    """Return the node's name, or the name of its first output where it has none."""
-    return node.name or (node.outputs[0].name if node.outputs else node.op)
-
-
-def _tag(graph: Graph) -> list[str]:
+def _tag(graph: Graph) -> None:
     """Name every heavy node so that it can be found again; the runtime keeps names."""
-    tags = []
-    for index, node in enumerate(n for n in graph.walk() if _is_heavy(n)):
+    for index, node in enumerate(_heavy(graph)):
         node.name = f"graphopt_heavy_{index}_"
-        tags.append(node.name)
-    return tags
 
 
-def _is_heavy(node: Node) -> bool:
-    return node.op in HEAVY and node.domain == ""
+def _heavy(graph: Graph) -> list[Node]:
+    return [n for n in graph.walk() if arithmetic(n) is not None]
 
 
 def _kernel(node: Node) -> str:
     return f"{node.domain}.{node.op}" if node.domain else node.op
 
 
-def _match(graph: Graph, tags: list[str], executed: Graph) -> tuple[Execution, ...]:
-    integer: dict[str, str] = {}
+def _match(graph: Graph, executed: Graph, target: Target | None) -> tuple[Execution, ...]:
+    """Return how each heavy node of ``graph`` is executed.
+
+    Float operators may lose their names on the way into a blocked layout; integer ones do not.
+    """
+    kernels: dict[str, Node] = {}
     for node in executed.walk():
-        found = re.match(r"graphopt_heavy_\d+_", node.name)
-        if found and node.op in INTEGER_KERNELS:
-            integer[found.group()] = node.op
-    heavy = [n for n in graph.walk() if _is_heavy(n)]
-    return tuple(
-        Execution(node_name(n), n.op, integer.get(tag, n.op), tag in integer)
-        for n, tag in zip(heavy, tags, strict=True)
-    )
+        found = _TAG.match(node.name)
+        if found and arithmetic(node) is not None:
+            kernels[found.group()] = node
+    heavy = []
+    for index, node in enumerate(_heavy(graph)):
+        kernel = kernels.get(f"graphopt_heavy_{index}_")
+        if kernel is not None or arithmetic(node) == "float":
+            heavy.append(_execution(node, kernel, target))
+    return tuple(heavy)
+
+
+def _execution(node: Node, kernel: Node | None, target: Target | None) -> Execution:
+    how = arithmetic(kernel, target) if kernel is not None else None
+    if kernel is None or how is None or how == "float":
+        return Execution(node.label, node.op, node.op, "float")
+    why = why_weight_only(kernel, target) if how == "weight-only" else None
+    return Execution(node.label, node.op, kernel.op, how, why)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt.runtime.census import HEAVY
+from graphopt.runtime.arithmetic import HEAVY
 from graphopt.runtime.session import open_session
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class _Owners:
     def _settle(self, node: Node) -> str | None:
         """Return the node itself, or what the nearest of its inputs belongs to."""
         if node.op in HEAVY and node.domain == "":
-            return _name(node)
+            return node.label
         for value in node.inputs:
             found = self._of_value(value)
             if found is not None:
@@ -113,7 +113,3 @@ class _Owners:
     def _of_value(self, value: Value | None) -> str | None:
         producer = value.producer if value is not None else None
         return self._known.get(producer) if producer is not None else None
-
-
-def _name(node: Node) -> str:
-    return node.name or node.outputs[0].name

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 IntegerType = Literal["int8", "uint8"]
+ActivationType = Literal["int8", "uint8", "int16", "uint16"]
 
 
 @dataclass(frozen=True)
@@ -13,20 +14,20 @@ class QuantizationRules:
     """How integers must look on this target to be executed as integers.
 
     Args:
-        activations: element type of quantized activations.
+        activations: element type of quantized activations; 16-bit ones need opset 21.
         weights: element type of quantized weights; always symmetric, zero point 0.
         per_channel: one weight scale per output channel.
         symmetric_activations: zero point 0 for tensors that have negative values. Tensors that are
             never negative use the full range in any case, so that Relu costs nothing.
         saturates: products of u8 and s8 pairs saturate at 16 bits (no VNNI); weights whose
-            neighbours can overflow are kept to 7 bits.
+            neighbours could overflow together get coarser steps.
         input_block: channels that the fast integer convolution takes at once.
         output_block: channels that it makes at once.
         output_minimum: fewest output channels that it makes.
         depthwise_block: channels that the fast depthwise convolution takes at once.
     """
 
-    activations: IntegerType = "uint8"
+    activations: ActivationType = "uint8"
     weights: IntegerType = "int8"
     per_channel: bool = True
     symmetric_activations: bool = False
@@ -35,6 +36,11 @@ class QuantizationRules:
     output_block: int = 1
     output_minimum: int = 1
     depthwise_block: int = 1
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether activations have 16 bits."""
+        return self.activations in {"int16", "uint16"}
 
 
 @dataclass(frozen=True)

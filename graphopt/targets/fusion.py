@@ -34,10 +34,17 @@ class FusionRule:
 
 @dataclass(frozen=True)
 class FusionTable:
-    """All rules of one runtime."""
+    """All rules of one runtime.
+
+    Args:
+        name: of the table.
+        rules: by operator.
+        activations: element types that its integer kernels compute with.
+    """
 
     name: str
     rules: dict[str, FusionRule]
+    activations: tuple[str, ...] = ("uint8", "int8")
 
     def rule(self, op: str, domain: str = "") -> FusionRule | None:
         """Return the rule of an operator, or None where it always runs in float."""
@@ -63,6 +70,6 @@ def _tables() -> dict[str, FusionTable]:
     for file in (files("graphopt.targets") / "fusion_tables").iterdir():
         data = tomllib.loads(file.read_text(encoding="utf-8"))
         rules = {op: FusionRule(op, **fields) for op, fields in data["operators"].items()}
-        table = FusionTable(data["name"], rules)
+        table = FusionTable(data["name"], rules, tuple(data["activations"]))
         found |= dict.fromkeys(data["serves"], table)
     return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.analysis.quantization.pairs import node_label
-
 if TYPE_CHECKING:
     from graphopt.ir import Node
 
@@ -40,4 +38,4 @@ FLOAT_CODES = "D1"
 
 def finding(code: str, node: Node, what: str, why: str, remedy: str) -> Finding:
     """Return a finding about ``node``."""
-    return Finding(code, node_label(node), node.op, what, why, remedy)
+    return Finding(code, node.label, node.op, what, why, remedy)

@@ -16,6 +16,7 @@ from graphopt.analysis.quantization.pairs import (
     tail,
 )
 from graphopt.analysis.quantization.products import output_axis
+from graphopt.analysis.saturation import adds_pairs, pairs_exceed, reduction_rows
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -104,25 +105,30 @@ def _saturation(node: Node, rules: Rules) -> Iterator[Finding]:
     yield finding(
         "D202",
         node,
-        f"{count} of {total} outputs have two weights whose products can exceed 16 bits together",
+        f"{count} of {total} outputs have neighbouring weights whose products can exceed 16 bits "
+        "together",
         "without VNNI the CPU adds two products of uint8 and int8 in 16 bits and saturates: "
         "255 * (|a| + |b|) > 32767 for two weights of one sign",
-        "store the weight as uint8, which takes a kernel without saturation, or in 7 bits",
+        "store the weight as uint8, which takes a kernel without saturation, or with a scale "
+        "that is large enough for the pair",
     )
 
 
 def saturating_outputs(node: Node) -> tuple[int, int] | None:
     """Return how many outputs of a product could saturate in 16 bits, and how many there are.
 
-    The pair that the runtime adds is not known outside of it, so the two largest weights of one
-    sign in an output count, as placement does. None where the weight is not int8.
+    None where the kernel adds in 32 bits: depthwise, activations that are not uint8, weights that
+    are not int8.
     """
     weight = node.inputs[_WEIGHT[node.op]] if node.op in _WEIGHT else None
-    if node.domain or weight is None:
+    if node.domain or weight is None or not adds_pairs(node):
         return None
     if node.op in {"Conv", "Gemm", "MatMul"}:
         source, activation = dequantizer(weight), dequantizer(node.inputs[0])
         if source is None or activation is None or stored_constant(source) is None:
+            return None
+        read = activation.inputs[0]
+        if read is None or read.dtype not in {None, DType.UINT8}:
             return None
         weight = stored_constant(source)
     if weight is None or not weight.is_constant or weight.dtype is not DType.INT8:
@@ -131,24 +137,13 @@ def saturating_outputs(node: Node) -> tuple[int, int] | None:
     if values.ndim < 2:
         return None
     axis = output_axis(node) if node.op in {"Conv", "Gemm"} else _AXIS.get(node.op, values.ndim - 1)
-    rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    rows = reduction_rows(values, axis)
     return int(pairs_exceed(rows).sum()), rows.shape[0]
 
 
 _WEIGHT = {"Conv": 1, "Gemm": 1, "MatMul": 1, "QLinearConv": 3, "QLinearMatMul": 3,
-           "ConvInteger": 1, "MatMulInteger": 1}  # fmt: skip
-_AXIS = {"QLinearConv": 0, "ConvInteger": 0}
-_LIMIT = 32767
-
-
-def pairs_exceed(rows: Array) -> Array:
-    """Say of each row of int8 weights whether its two largest of one sign can saturate 16 bits."""
-    if rows.shape[1] < 2:
-        return np.zeros(rows.shape[0], dtype=bool)
-    ordered = np.sort(rows, axis=1)
-    high = np.maximum(ordered[:, -2:], 0).sum(axis=1)
-    low = np.maximum(-ordered[:, :2], 0).sum(axis=1)
-    return np.asarray(255 * np.maximum(high, low) > _LIMIT)
+           "MatMulInteger": 1}  # fmt: skip
+_AXIS = {"QLinearConv": 0}
 
 
 def dynamic_findings(graph: Graph) -> Iterator[Finding]:

@@ -76,11 +76,6 @@ def is_dequantize(node: Node | None) -> bool:
     return node is not None and node.op == "DequantizeLinear" and node.domain in _DOMAINS
 
 
-def node_label(node: Node) -> str:
-    """Return the node's name, or that of its first output."""
-    return node.name or (node.outputs[0].name if node.outputs else node.op)
-
-
 def affine(node: Node) -> Affine | None:
     """Return the parameters of a Q or DQ; None where they are not 8, 16 or 4 bit constants."""
     scale = node.inputs[1] if len(node.inputs) > 1 else None

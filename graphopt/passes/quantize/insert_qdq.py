@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from graphopt import ir
 from graphopt.errors import RecipeError
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.passes.quantize.calibrate import calibrated_tensors
 from graphopt.passes.quantize.qdq.align import align_convolutions
+from graphopt.passes.quantize.qdq.coarser import explain_coarser
 from graphopt.passes.quantize.qdq.existing import Existing, is_whole, take_existing
 from graphopt.passes.quantize.qdq.kept import kept_in_float
 from graphopt.passes.quantize.qdq.placement import place
 from graphopt.passes.quantize.qdq.rewrite import Rewriter
 from graphopt.passes.quantize.qdq.tensors import tensor_params
+from graphopt.passes.quantize.qdq.wide import (
+    Activations,
+    chosen_rules,
+    explain_simulation,
+    with_wide_types,
+    without_kernel,
+)
 from graphopt.passes.recover.correct_bias import FLOAT_GRAPH
-from graphopt.passes.recover.layer_inputs import layer_inputs
+from graphopt.passes.recover.layers.inputs import layer_inputs
 from graphopt.passes.simplify.fuse_matmul_add import FuseMatmulAdd
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import Effect
@@ -51,10 +59,15 @@ class InsertQdq:
         align: pad the channels of thin convolutions at the ends of an integer island to what the
             target's fast kernel takes; exact, but not always faster, so the planner tries both.
         rounding: how weights are rounded: "balanced" (errors cancel in each output; needs no
-            data), or "learned" (the output error on the calibration data is small, and biases make
-            up for what is left of its mean).
+            data), "learned" (the output error on the calibration data is small, and biases make up
+            for what is left of its mean), or "auto" (the planner takes what is nearer to the
+            original on held-out samples; learned where nothing is planned).
         scales: of weights: "max" (the largest weight of an output is exact), or "mse" (large
             weights are clipped where that makes the squared error of all smaller).
+        activations: "target" (the type that the target computes with), or "int16" or "uint16":
+            16 bits beside 8-bit weights, which needs opset 21. Where the runtime has no kernel for
+            them, operators run in float between their Q and DQ: a simulation for other runtimes.
+            The planner then decides nothing.
     """
 
     name: ClassVar[str] = "insert-qdq"
@@ -66,8 +79,9 @@ class InsertQdq:
     elementwise: Literal["integer", "float"] = "integer"
     attention: Literal["integer", "float"] = "float"
     align: bool = True
-    rounding: Literal["balanced", "learned"] = "balanced"
+    rounding: Literal["auto", "balanced", "learned"] = "balanced"
     scales: Literal["max", "mse"] = "max"
+    activations: Activations = "target"
 
     def __post_init__(self) -> None:
         if not self.placement or not _PLACEMENT.fullmatch(self.placement):
@@ -85,9 +99,22 @@ class InsertQdq:
                 context.explain(node, declined)
             return PassResult(False, (declined,))
         ir.infer_shapes(graph)
+        if chosen_rules(context.target, self.activations).is_wide:
+            return self._insert_wide(graph, context)
         if not graph.nodes("QuantizeLinear", "DequantizeLinear"):
             return self._insert(graph, context, Existing())
         return self._complete(graph, context)
+
+    def _insert_wide(self, graph: Graph, context: Context) -> PassResult:
+        newer = with_wide_types(graph)
+        if isinstance(newer, str):
+            for node in graph.nodes(*_HEAVY):
+                context.explain(node, newer)
+            return PassResult(False, (newer,))
+        result = self._insert(newer, context, Existing())
+        if result.modified:
+            graph.assign(newer)
+        return result
 
     def _complete(self, graph: Graph, context: Context) -> PassResult:
         """Take the Q and DQ that a model has out of it, and place them anew as they were."""
@@ -109,18 +136,18 @@ class InsertQdq:
         return result
 
     def _insert(self, graph: Graph, context: Context, existing: Existing) -> PassResult:
-        rules = context.target.quantization
+        rules = chosen_rules(context.target, self.activations)
         ranges = existing.ranges(context.ranges(graph, calibrated_tensors(graph, context.target)))
         table = fusion_table(context.target.runtime)
         placement = place(graph, table, ranges, existing.excluding(self._excluded(graph)))
         for node, reason in placement.reasons.items():
             context.explain(node, reason)
-        heavy = sum(u.rule.role == "heavy" for u in placement.units.values())
-        if not heavy:
+        chosen = [u.node for u in placement.units.values() if u.rule.role == "heavy"]
+        if not chosen:
             return PassResult(False, ("no operator can be integer",))
         params = tensor_params(placement, ranges, rules, existing.params(placement))
-        names = {n: n.name or n.outputs[0].name for n in graph.nodes(*_HEAVY)}
-        inputs = layer_inputs(graph, context) if self.rounding == "learned" else {}
+        names = {n: n.label for n in graph.nodes(*_HEAVY)}
+        inputs = layer_inputs(graph, context) if self.rounding != "balanced" else {}
         kept = existing.constants
         context.remember(FLOAT_GRAPH, graph.copy)
         rewriter = Rewriter(graph, placement, params, rules, context.remember, inputs, kept)
@@ -128,21 +155,29 @@ class InsertQdq:
         added = rewriter.run()
         for node in rewriter.protected:
             context.explain(node, "float between integers; protected from quantization at load")
-        align = self.align and not existing
+        coarser = explain_coarser(rewriter.coarser, context)
+        align = self.align and not existing and not rules.is_wide
         aligned = align_convolutions(graph, placement.units, rules) if align else 0
-        note = f"{heavy} of {len(names)} heavy operators integer"
-        metrics = {"integer": heavy, "heavy": len(names), "q_and_dq": added}
-        notes = [note, f"{added} Q and DQ nodes"]
+        simulated = explain_simulation(chosen, rules, table, context)
+        kind = "simulated" if simulated else "integer"
+        notes = [f"{len(chosen)} of {len(names)} heavy operators {kind}", f"{added} Q and DQ nodes"]
+        if simulated:
+            notes.append(simulated)
+        metrics = {"integer": 0, kind: len(chosen), "heavy": len(names), "q_and_dq": added}
         if aligned:
-            notes.append(f"{aligned} thin convolution{'s' * (aligned != 1)} padded")
-        return PassResult(True, tuple(notes), metrics)
+            notes.append(counted(aligned, "thin convolution", "padded"))
+        return PassResult(True, tuple(notes), {**metrics, **coarser})
 
     def _decline(self, graph: Graph, context: Context) -> str | None:
         if not context.has_data:
             return "no data: ranges are unknown"
         if self.placement == "float":
             return "float was chosen for the whole model"
-        if graph.opset < 13:
+        rules = chosen_rules(context.target, self.activations)
+        missing = without_kernel(rules, fusion_table(context.target.runtime))
+        if missing is not None and self.activations == "target":
+            return missing
+        if graph.opset < 13 and not rules.is_wide:
             return f"opset {graph.opset} has no per-channel DequantizeLinear"
         return None
 
@@ -156,7 +191,7 @@ class InsertQdq:
         )
 
         def reason(node: Node) -> str | None:
-            name = node.name or node.outputs[0].name
+            name = node.label
             if node in kept:
                 return f"placement `{self.placement}` keeps this end of the model in float"
             if any(fnmatchcase(name, p) for p in self.exclude):

@@ -19,12 +19,18 @@ from graphopt import ir
 from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult
 from graphopt.passes.quantize.qdq.operands import bias_add_after
-from graphopt.passes.quantize.qdq.parameters import quantize_weight, weight_params
+from graphopt.passes.quantize.qdq.parameters import (
+    quantize_weight,
+    separates_pairs,
+    weight_params,
+)
+from graphopt.runtime.arithmetic import has_packed_integers
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
+    from graphopt.targets.base import Target
 
     Array = np.ndarray[Any, Any]
 
@@ -77,7 +83,7 @@ class QuantizeMatmuls:
         counts = {"dynamic": 0, "weight-only": 0}
         for node in graph.nodes("MatMul", "Gemm"):
             reason = self._obstacle(node)
-            choice = "float" if reason else self._choice(node)
+            choice = "float" if reason else self._choice(node, context.target)
             if choice == "float":
                 context.explain(node, reason or "too small to gain from integers")
                 continue
@@ -90,15 +96,18 @@ class QuantizeMatmuls:
         return PassResult(True, notes, {k.replace("-", "_"): n for k, n in counts.items()})
 
     def _obstacle(self, node: Node) -> str | None:
-        name = node.name or node.outputs[0].name
+        name = node.label
         if any(fnmatchcase(name, pattern) for pattern in self.exclude):
             return "excluded by the recipe"
         return product_obstacle(node)
 
-    def _choice(self, node: Node) -> str:
+    def _choice(self, node: Node, target: Target) -> str:
         if self.mode != "by-rows":
             return self.mode
-        return choose_kernel(rows_of(node), _size(node))
+        choice = choose_kernel(rows_of(node), _size(node))
+        # Without dot products the runtime expands packed weights and multiplies in float.
+        slow = choice == "weight-only" and not has_packed_integers(target)
+        return "dynamic" if slow else choice
 
 
 def product_obstacle(node: Node) -> str | None:
@@ -181,8 +190,7 @@ def _replace(graph: Graph, node: Node, choice: str, context: Context) -> None:
     if after is not None:
         graph.remove(after)
     graph.remove(node)
-    if not weight.uses and weight.is_initializer and not weight.is_output and not weight.is_input:
-        graph.remove_value(weight)
+    graph.drop_constant(weight)
     graph.sort()
 
 
@@ -208,7 +216,7 @@ def _dynamic_operands(
     """Return weight and scales per column; the left operand's are found at run time."""
     rules = context.target.quantization
     params = weight_params(matrix, 1, rules, None, 1.0)
-    stored = quantize_weight(matrix, 1, params)
+    stored = quantize_weight(matrix, 1, params, pairs=separates_pairs(rules))
     scales = np.array(params.scale, dtype=np.float32)
     return [
         graph.add_constant(f"{stem}_quantized", stored),

@@ -15,8 +15,8 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.passes.base import PassResult
-from graphopt.passes.recover.layer_inputs import layer_inputs, weight_matrix
-from graphopt.passes.recover.quantized_layers import QuantizedLayer, quantized_layers
+from graphopt.passes.recover.layers.inputs import layer_inputs, weight_matrix
+from graphopt.passes.recover.layers.quantized import QuantizedLayer, quantized_layers
 from graphopt.types import Effect
 
 if TYPE_CHECKING:

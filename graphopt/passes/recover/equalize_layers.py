@@ -21,9 +21,10 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import RecipeError
-from graphopt.passes.base import PassResult
-from graphopt.passes.recover.channel_pairs import LayerPair, layer_pairs
-from graphopt.passes.recover.channel_peaks import ChannelPeaks, channel_peaks
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.recover.layers.pairs import LayerPair, layer_pairs
+from graphopt.passes.recover.layers.peaks import ChannelPeaks, channel_peaks
+from graphopt.passes.recover.layers.scaling import divisors, predicted_error
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 _WORTH = 0.9
 """Share of the predicted error above which a pair is left as it is."""
-_LARGEST = 1e3
-"""Factor between the channels of a tensor, at most, so that float32 has digits to spare."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class EqualizeLayers:
             done += 1
         if not done:
             return PassResult(False)
-        return PassResult(True, (f"{done} pair{'s' * (done != 1)} equalized",), {"pairs": done})
+        return PassResult(True, (counted(done, "pair", "equalized"),), {"pairs": done})
 
     def _scales(self, pair: LayerPair, seen: ChannelPeaks) -> Array | None:
         """Return by what each channel is divided, float64; None where it would not pay."""
@@ -86,48 +85,6 @@ class EqualizeLayers:
         scales = divisors(seen.peak, weight, self.exponent)
         before = predicted_error(weight, seen, np.ones_like(seen.peak))
         return scales if predicted_error(weight, seen, scales) < before * _WORTH else None
-
-
-def divisors(peak: Array, weight: Array, exponent: float) -> Array:
-    """Return s_i = peak_i^a / range_i^(1 - a), 1 for the channel that reaches highest.
-
-    Args:
-        peak: float64 [channels].
-        weight: what reads them, [groups, outputs, channels of a group, taps].
-        exponent: a; with a = 1 the weights have no say.
-    """
-    reach = np.abs(weight).max(axis=(1, 3)).reshape(-1)
-    alive = (peak > 0) & (reach > 0)
-    scales = np.ones_like(peak)
-    if exponent == 0 or not alive.any():
-        return scales
-    wanted = peak[alive] ** exponent / (reach[alive] ** (1.0 - exponent))
-    top = int(np.argmax(peak[alive] / wanted))
-    wanted = wanted / wanted[top]
-    scales[alive] = np.clip(wanted, 1.0 / _LARGEST, _LARGEST)
-    return scales
-
-
-def predicted_error(weight: Array, seen: ChannelPeaks, scales: Array) -> float:
-    """Return the mean squared error that 8 bits leave in the outputs of the reading layer.
-
-    step_x^2 / 12 sum_i (s_i w_oi)^2 for rounding the tensor, plus
-    step_o^2 / 12 sum_i E[x_i^2] / s_i^2 for rounding the weights, with step_x = max_i peak_i / s_i
-    / 255 and step_o = max_i |s_i w_oi| / 127; summed over outputs.
-
-    Args:
-        weight: [groups, outputs, channels of a group, taps].
-        seen: of the channels before they are divided.
-        scales: by what each channel is divided.
-    """
-    groups, _, channels, taps = weight.shape
-    grouped = scales.reshape(groups, 1, channels, 1)
-    power = (seen.power / scales**2).reshape(groups, channels).sum(axis=1) * taps
-    scaled = weight * grouped
-    step = (seen.peak / scales).max(initial=0.0) / 255.0
-    rounding = np.square(scaled).sum() * step**2
-    steps = np.abs(scaled).max(axis=(2, 3)) / 127.0
-    return float(rounding + (np.square(steps).sum(axis=1) * power).sum()) / 12.0
 
 
 def _from_weights(pair: LayerPair) -> ChannelPeaks:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.recover.channel_pairs import replace_constant
-from graphopt.passes.recover.residual_stream import ResidualStream, residual_streams
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns.building import replace_constant
+from graphopt.passes.recover.layers.residual_stream import ResidualStream, residual_streams
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class RotateMatmuls:
             done += 1
         if not done:
             return PassResult(False)
-        return PassResult(True, (f"{done} stream{'s' * (done != 1)} rotated",), {"streams": done})
+        return PassResult(True, (counted(done, "stream", "rotated"),), {"streams": done})
 
 
 def hadamard(size: int, seed: int) -> Array:

@@ -19,11 +19,11 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import RecipeError
-from graphopt.passes.base import PassResult
-from graphopt.passes.recover.channel_pairs import replace_constant
-from graphopt.passes.recover.channel_peaks import ChannelPeaks, channel_peaks
-from graphopt.passes.recover.equalize_layers import divisors, predicted_error
-from graphopt.passes.recover.layer_inputs import weight_matrix
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns.building import replace_constant
+from graphopt.passes.recover.layers.inputs import weight_matrix
+from graphopt.passes.recover.layers.peaks import ChannelPeaks, channel_peaks
+from graphopt.passes.recover.layers.scaling import divisors, predicted_error
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class SmoothActivations:
             done += 1
         if not done:
             return PassResult(False)
-        return PassResult(True, (f"{done} tensor{'s' * (done != 1)} smoothed",), {"tensors": done})
+        return PassResult(True, (counted(done, "tensor", "smoothed"),), {"tensors": done})
 
     def _scales(self, value: Value, seen: ChannelPeaks) -> Array | None:
         """Return by what each channel is divided; None where that would not pay."""

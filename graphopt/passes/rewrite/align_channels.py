@@ -17,6 +17,7 @@ from graphopt import ir
 from graphopt.analysis import CHANNEL_AXIS, ChannelGroups
 from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult
+from graphopt.passes.patterns.building import replace_constant
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _rewrite(graph: Graph, node: Node, groups: ChannelGroups, layouts: _Layouts)
             continue
         array = value.array()
         if array.ndim and array.shape[axis] == made.channels:
-            _set_constant(graph, node, index, _spread(array, layouts.of(made), axis))
+            replace_constant(graph, node, index, _spread(array, layouts.of(made), axis), "aligned")
 
 
 def _rewrite_convolution(graph: Graph, node: Node, read: _Layout, made: _Layout) -> None:
@@ -164,10 +165,10 @@ def _rewrite_convolution(graph: Graph, node: Node, read: _Layout, made: _Layout)
         node.set_attribute("group", made.size)
     else:
         spread = _spread(spread, read, 1)
-    _set_constant(graph, node, 1, spread)
+    replace_constant(graph, node, 1, spread, "aligned")
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
-        _set_constant(graph, node, 2, _spread(bias.array(), made, 0))
+        replace_constant(graph, node, 2, _spread(bias.array(), made, 0), "aligned")
 
 
 def _spread(array: Array, layout: _Layout, axis: int) -> Array:
@@ -176,14 +177,6 @@ def _spread(array: Array, layout: _Layout, axis: int) -> Array:
     wide = np.zeros(shape, dtype=array.dtype)
     np.moveaxis(wide, axis, 0)[layout.positions] = np.moveaxis(array, axis, 0)
     return wide
-
-
-def _set_constant(graph: Graph, node: Node, index: int, array: Array) -> None:
-    old = node.inputs[index]
-    assert old is not None
-    node.set_input(index, graph.add_constant(f"{old.name}_aligned", array))
-    if not old.uses and old.is_initializer and not old.is_output and not old.is_input:
-        graph.remove_value(old)
 
 
 def _declare(value: Value, channels: int) -> None:

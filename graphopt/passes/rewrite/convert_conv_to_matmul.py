@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import static_shape
+from graphopt.analysis import static_shape
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
+
+_FUSED = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,17 @@ class ConvertConvToMatmul:
         ir.infer_shapes(graph)
         converted = 0
         for node in graph.nodes("Conv"):
-            if not node.domain and _is_pointwise(node) and self._fits(node):
+            if node.domain or not _is_pointwise(node) or not self._fits(node):
+                continue
+            if _is_fused(node):
+                context.explain(node, "stays a convolution: it runs as one with its activation")
+            else:
                 _convert(graph, node)
                 converted += 1
         if not converted:
             return PassResult(False)
         graph.sort()
-        note = f"{converted} convolution{'s' * (converted != 1)} converted"
+        note = counted(converted, "convolution", "converted")
         return PassResult(True, (note,), {"converted": converted})
 
     def _fits(self, node: Node) -> bool:
@@ -71,6 +77,14 @@ def _is_pointwise(node: Node) -> bool:
     return (
         kernel == 1 and node.attribute("group", 1) == 1 and shape is not None and shape[2:] == (1,)
     )
+
+
+def _is_fused(node: Node) -> bool:
+    """Whether the runtime computes the activation after it in the same kernel."""
+    output = node.outputs[0]
+    readers = output.consumers
+    alone = len(readers) == 1 and not output.is_output
+    return alone and readers[0].op in _FUSED and not readers[0].domain
 
 
 def _convert(graph: Graph, node: Node) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
+from graphopt.analysis import integers, scalar
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class FoldPad:
                 graph.remove(pad)
         if not folded:
             return PassResult(False)
-        note = f"{folded} Pad{'s' * (folded != 1)} folded"
+        note = counted(folded, "Pad", "folded")
         return PassResult(True, (note,), {"pads": folded})
 
 
@@ -100,10 +101,7 @@ def _widths(pad: Node) -> list[tuple[int, int]] | None:
 
 
 def _integers(node: Node, index: int) -> list[int] | None:
-    value = node.inputs[index] if len(node.inputs) > index else None
-    if value is None or not value.is_constant:
-        return None
-    return [int(v) for v in value.array().reshape(-1)]
+    return integers(node.inputs[index] if len(node.inputs) > index else None)
 
 
 def _value(pad: Node) -> float | None:
@@ -112,7 +110,7 @@ def _value(pad: Node) -> float | None:
     given = pad.inputs[2] if len(pad.inputs) > 2 else None
     if given is None:
         return 0.0
-    return float(given.array().reshape(-1)[0]) if given.is_constant else None
+    return scalar(given)
 
 
 def _takes(reader: Node, source: Value, value: float, around: Sequence[int]) -> bool:
@@ -154,8 +152,8 @@ def _is_never_negative(value: Value) -> bool:
         if producer.op in _NEVER_NEGATIVE:
             return True
         if producer.op == "Clip":
-            low = producer.inputs[1] if len(producer.inputs) > 1 else None
-            return low is not None and low.is_constant and float(low.array().reshape(-1)[0]) >= 0
+            low = scalar(producer.inputs[1]) if len(producer.inputs) > 1 else None
+            return low is not None and low >= 0
         before = producer.inputs[0] if producer.op in _KEEPS_SIGN else None
         producer = before.producer if before is not None else None
     return False

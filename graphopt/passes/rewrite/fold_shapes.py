@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite.shape_arithmetic import known_sizes
+from graphopt.analysis.symbols import Symbols
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
+    from graphopt.analysis.symbols import Dims
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
-    from graphopt.passes.rewrite.shape_arithmetic import Sizes
 
 _COPIED, _LEFT_OVER = 0, -1
 _SOURCES = ("Shape", "Reshape")
@@ -38,21 +38,21 @@ class FoldShapes:
         shaped = any(n.domain == "" and n.op in _SOURCES for n in graph.nodes())
         while shaped:
             ir.infer_shapes(graph)
-            known = known_sizes(graph)
-            step = [_fix(graph, n, known) for n in graph.nodes("Reshape")]
-            found = sum(_store(graph, value, sizes) for value, sizes in known.items())
+            symbols = Symbols(graph)
+            step = [_fix(graph, n, symbols) for n in graph.nodes("Reshape")]
+            found = sum(_store(graph, value, sizes) for value, sizes in symbols.computed())
             if not found and not any(step):
                 break
             folded, fixed = folded + found, fixed + sum(step)
         notes = []
         if folded:
-            notes.append(f"{folded} size{'s' * (folded != 1)} computed")
+            notes.append(counted(folded, "size", "computed"))
         if fixed:
-            notes.append(f"{fixed} shape{'s' * (fixed != 1)} of Reshape fixed")
+            notes.append(counted(fixed, "shape", "of Reshape fixed"))
         return PassResult(bool(notes), tuple(notes), {"sizes": folded, "shapes": fixed})
 
 
-def _store(graph: Graph, value: Value, sizes: Sizes) -> bool:
+def _store(graph: Graph, value: Value, sizes: Dims) -> bool:
     """Let a constant take the place of a size that is wholly known."""
     rank = len(value.shape) if value.shape is not None else None
     if value.is_output or rank not in {0, 1} or not value.uses or value.dtype is None:
@@ -70,27 +70,28 @@ def _store(graph: Graph, value: Value, sizes: Sizes) -> bool:
     return True
 
 
-def _fix(graph: Graph, node: Node, known: dict[Value, Sizes]) -> bool:
+def _fix(graph: Graph, node: Node, symbols: Symbols) -> bool:
     """Give a Reshape a constant shape; return whether it had none and one is known."""
     wanted = node.inputs[1] if len(node.inputs) > 1 else None
     if node.domain or wanted is None or wanted.is_constant or wanted.is_input:
         return False
-    shape = _constant_shape(node, known.get(wanted))
+    shape = _constant_shape(node, symbols)
     if shape is None:
         return False
-    name = f"{node.name or node.outputs[0].name}_shape"
+    name = f"{node.label}_shape"
     node.set_input(1, graph.add_constant(name, np.array(shape, dtype=np.int64)))
     node.set_attribute("allowzero", None)
     return True
 
 
-def _constant_shape(node: Node, sizes: Sizes | None) -> list[int] | None:
+def _constant_shape(node: Node, symbols: Symbols) -> list[int] | None:
     """Return the shape with 0 where a dimension is copied; None with two that are open."""
-    source, inferred = node.inputs[0], node.outputs[0].shape
+    source = symbols.shape(node.inputs[0])
+    sizes = symbols.vector(node.inputs[1])
     if sizes is None:
-        # Inference follows a few operators that this pass does not.
-        sizes = inferred
-    if source is None or source.shape is None or sizes is None:
+        # Inference follows a few operators that symbols do not.
+        sizes = symbols.shape(node.outputs[0])
+    if source is None or sizes is None:
         return None
     if any(s == 0 for s in sizes):
         # It may mean a copied dimension, or, with allowzero, an empty one.
@@ -100,6 +101,6 @@ def _constant_shape(node: Node, sizes: Sizes | None) -> list[int] | None:
         if isinstance(size, int):
             shape.append(size)
             continue
-        before = source.shape[axis] if axis < len(source.shape) else None
-        shape.append(_COPIED if size is not None and size == before else _LEFT_OVER)
+        same = axis < len(source) and size == source[axis]
+        shape.append(_COPIED if same else _LEFT_OVER)
     return shape if shape.count(_LEFT_OVER) < 2 else None

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphopt import ir
-from graphopt.analysis import only_consumer
+from graphopt.analysis import only_consumer, scalar
+from graphopt.analysis.symbols import Symbols
 from graphopt.errors import ModelError
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.attention_heads import (
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.attention_heads import (
     HEADS_OUTSIDE,
     Repeated,
     rows_of_heads,
     unrepeated,
 )
-from graphopt.passes.rewrite.matching import is_onnxruntime, made_by, partner, scalar, sole_reader
-from graphopt.passes.rewrite.symbols import Symbols
+from graphopt.passes.patterns.matching import is_onnxruntime, made_by, partner, sole_reader
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
+    from graphopt.analysis.symbols import Dims
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
-    from graphopt.passes.rewrite.symbols import Dims
 
 _OPSET = 23
 _OLDEST_OPSET = 13
@@ -64,7 +64,7 @@ class FuseAttention:
         _join_transposes(trial, parted)
         trial.sort()
         graph.assign(trial)
-        note = f"{len(found)} attention{'s' * (len(found) != 1)} fused"
+        note = counted(len(found), "attention", "fused")
         return PassResult(True, (note,), {"fused": len(found)})
 
 

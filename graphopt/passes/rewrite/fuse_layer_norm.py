@@ -11,16 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import (
-    made_by,
-    mean_over_last,
-    partner,
-    scalar,
-    sole_reader,
-    squared,
-)
+from graphopt.analysis import scalar
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.matching import made_by, mean_over_last, partner, sole_reader, squared
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -52,7 +46,7 @@ class FuseLayerNorm:
             return PassResult(False)
         building.remove_unread(graph)
         graph.sort()
-        note = f"{fused} layer normalization{'s' * (fused != 1)} fused"
+        note = counted(fused, "layer normalization", "fused")
         return PassResult(True, (note,), {"fused": fused})
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import (
+from graphopt.analysis import scalar
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.matching import (
     is_onnxruntime,
     made_by,
     mean_over_last,
     partner,
-    scalar,
     sole_reader,
     squared,
 )
@@ -49,7 +49,7 @@ class FuseRmsNorm:
             _fuse(graph, match)
         building.remove_unread(graph)
         graph.sort()
-        note = f"{len(found)} normalization{'s' * (len(found) != 1)} fused"
+        note = counted(len(found), "normalization", "fused")
         return PassResult(True, (note,), {"fused": len(found)})
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.attention_heads import heads_of_rows, rows_of_heads
-from graphopt.passes.rewrite.matching import is_onnxruntime, made_by
-from graphopt.passes.rewrite.symbols import Symbols
+from graphopt.analysis.symbols import Symbols
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.attention_heads import heads_of_rows, rows_of_heads
+from graphopt.passes.patterns.matching import is_onnxruntime, made_by
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class FuseRotaryEmbedding:
         graph.opsets.setdefault("com.microsoft", 1)
         building.remove_unread(graph)
         graph.sort()
-        note = f"{fused} rotary embedding{'s' * (fused != 1)} fused"
+        note = counted(fused, "rotary embedding", "fused")
         return PassResult(True, (note,), {"fused": fused})
 
 

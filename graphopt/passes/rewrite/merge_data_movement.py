@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import static_shape
-from graphopt.passes.rewrite.movement_map import MOVING, SourceMap
-from graphopt.passes.rewrite.movement_plan import RELABEL, plan_reads, plan_write
+from graphopt.analysis import static_shape
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.rewrite.movement.plan import RELABEL, plan_reads, plan_write
+from graphopt.passes.rewrite.movement.source_map import MOVING, SourceMap
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
-    from graphopt.passes.rewrite.movement_plan import ReadPlan, WritePlan
+    from graphopt.passes.rewrite.movement.plan import ReadPlan, WritePlan
 
 _COPIES_NOTHING = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 _OLDEST_OPSET = 13
@@ -54,8 +54,8 @@ class MergeDataMovement:
         changed = any(n not in set(graph.nodes()) for n in followed)
         if not changed:
             return PassResult(False)
-        noun = "operator" if saved == 1 else "operators"
-        return PassResult(True, (f"{saved} {noun} that only moved data saved",), {"nodes": saved})
+        note = counted(saved, "operator", "that only moved data saved")
+        return PassResult(True, (note,), {"nodes": saved})
 
 
 @dataclass(frozen=True)

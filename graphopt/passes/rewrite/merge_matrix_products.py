@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
+from graphopt.analysis import static_shape
 from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import is_onnxruntime, read_product, static_shape
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.matching import is_onnxruntime, read_product
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node
     from graphopt.passes.base import Context
-    from graphopt.passes.rewrite.matching import Product
+    from graphopt.passes.patterns.matching import Product
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class ReplaceBinarySoftmax:
                 "MatMul",
                 [scores, differences],
                 [graph.unique_name(f"{scores.name}_differences")],
-                name=graph.unique_name(f"{node.name or node.outputs[0].name}_differences"),
+                name=graph.unique_name(f"{node.label}_differences"),
             )
             difference.outputs[0].dtype, difference.outputs[0].shape = scores.dtype, scores.shape
             node.op = "Sigmoid"

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
+from graphopt.analysis import scalar
 from graphopt.passes.base import PassResult
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
 
@@ -50,24 +53,31 @@ class ReplaceHardSwish:
 
 def _expand(graph: Graph, node: Node) -> bool:
     source = node.inputs[0]
-    if source is None or source.dtype is not DType.FLOAT:
+    if not _is_open(source):
         return False
     _write_product(graph, node, source)
     graph.remove(node)
     return True
 
 
+def _is_open(source: Value | None) -> TypeGuard[Value]:
+    """Whether it is float32, and no DQ: a second reader would undo what another tool fused."""
+    if source is None or source.dtype is not DType.FLOAT:
+        return False
+    return source.producer is None or source.producer.op != "DequantizeLinear"
+
+
 def _write_product(graph: Graph, node: Node, source: Value) -> None:
     """Let x * HardSigmoid(x) take the place of the node's output."""
     gate = _write_gate(graph, node, source)
-    name = f"{node.name or node.outputs[0].name}_mul"
+    name = f"{node.label}_mul"
     product = graph.add_node("Mul", [source, gate], 1, name=name).outputs[0]
     product.dtype, product.shape = source.dtype, source.shape
     graph.replace_uses(node.outputs[0], product)
 
 
 def _write_gate(graph: Graph, node: Node, source: Value) -> Value:
-    name = f"{node.name or node.outputs[0].name}_gate"
+    name = f"{node.label}_gate"
     gate = graph.add_node("HardSigmoid", [source], 1, _ATTRIBUTES, name=name).outputs[0]
     gate.dtype, gate.shape = source.dtype, source.shape
     return gate
@@ -75,13 +85,13 @@ def _write_gate(graph: Graph, node: Node, source: Value) -> Value:
 
 def _gather(graph: Graph, clip: Node) -> bool:
     """Replace Clip(x + 3, 0, 6) and what divides it, or its product with x, by 6."""
-    bounds = [_scalar(clip.inputs[i]) if len(clip.inputs) > i else None for i in (1, 2)]
+    bounds = [scalar(clip.inputs[i]) if len(clip.inputs) > i else None for i in (1, 2)]
     shifted = clip.inputs[0]
     if bounds != [0.0, 6.0] or shifted is None or shifted.producer is None:
         return False
     source = _shifted_by_three(shifted.producer)
     reader = _only_reader(clip.outputs[0])
-    if source is None or source.dtype is not DType.FLOAT or reader is None:
+    if not _is_open(source) or reader is None:
         return False
     if _is_sixth(reader, clip.outputs[0]):
         graph.replace_uses(reader.outputs[0], _write_gate(graph, reader, source))
@@ -101,7 +111,7 @@ def _shifted_by_three(add: Node) -> Value | None:
     if add.op != "Add" or add.domain:
         return None
     for index in (0, 1):
-        if _scalar(add.inputs[1 - index]) == 3.0:
+        if scalar(add.inputs[1 - index]) == 3.0:
             return add.inputs[index]
     return None
 
@@ -109,16 +119,10 @@ def _shifted_by_three(add: Node) -> Value | None:
 def _is_sixth(node: Node, value: Value) -> bool:
     """Whether the node divides ``value`` by 6."""
     if node.op == "Div":
-        return node.inputs[0] is value and _scalar(node.inputs[1]) == 6.0
+        return node.inputs[0] is value and scalar(node.inputs[1]) == 6.0
     other = next((v for v in node.inputs if v is not value), None)
-    factor = _scalar(other) if node.op == "Mul" else None
+    factor = scalar(other) if node.op == "Mul" else None
     return factor is not None and abs(factor - _SIXTH) < 1e-7
-
-
-def _scalar(value: Value | None) -> float | None:
-    if value is None or not value.is_constant or value.array().size != 1:
-        return None
-    return float(value.array().reshape(-1)[0])
 
 
 def _only_reader(value: Value) -> Node | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ReplaceReduceMean:
         if not replaced:
             return PassResult(False)
         graph.sort()
-        note = f"{replaced} mean{'s' * (replaced != 1)} replaced"
+        note = counted(replaced, "mean", "replaced")
         return PassResult(True, (note,), {"means": replaced})
 
 
@@ -134,7 +134,7 @@ def _is_feature_map(value: Value) -> bool:
 
 
 def _replace(graph: Graph, node: Node, mean: _Mean) -> None:
-    output, name = node.outputs[0], node.name or node.outputs[0].name
+    output, name = node.outputs[0], node.label
     pool = graph.add_node("GlobalAveragePool", [mean.source], 1, name=f"{name}_pool")
     pooled = pool.outputs[0]
     if not mean.keeps_rank:

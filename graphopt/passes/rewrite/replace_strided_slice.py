@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ReplaceStridedSlice:
         if not replaced:
             return PassResult(False)
         graph.sort()
-        note = f"{replaced} shortcut{'s' * (replaced != 1)} replaced"
+        note = counted(replaced, "shortcut", "replaced")
         return PassResult(True, (note,), {"shortcuts": replaced})
 
 
@@ -81,7 +81,7 @@ def _write(
     added: tuple[int, int],
     strides: list[int],
 ) -> None:
-    name = pad.name or pad.outputs[0].name
+    name = pad.label
     before, after = added
     identity = np.pad(np.eye(channels, dtype=np.float32), ((before, after), (0, 0)))
     shape = [channels + before + after, channels, *[1] * len(strides)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.passes.base import PassResult
+from graphopt.passes.patterns.building import replace_constant
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -72,11 +73,6 @@ def _opposite(node: Node) -> Array | None:
 
 
 def _replace(graph: Graph, node: Node, constant: Array) -> None:
-    old = node.inputs[1]
-    assert old is not None
     suffix = "negated" if node.op == "Sub" else "inverted"
     node.op = "Add" if node.op == "Sub" else "Mul"
-    node.set_input(1, graph.add_constant(f"{old.name}_{suffix}", constant))
-    unused = old.is_initializer and not old.uses and not old.is_output and not old.is_input
-    if unused and old.graph is graph:
-        graph.remove_value(old)
+    replace_constant(graph, node, 1, constant, suffix)

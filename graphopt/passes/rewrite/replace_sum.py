@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class ReplaceSum:
         for node in found:
             _replace(graph, node)
         graph.sort()
-        note = f"{len(found)} Sum{'s' * (len(found) != 1)} replaced"
+        note = counted(len(found), "Sum", "replaced")
         return PassResult(True, (note,), {"sums": len(found)})
 
 
 def _replace(graph: Graph, node: Node) -> None:
     total = node.inputs[0]
     for term in node.inputs[1:-1]:
-        name = f"{node.name or node.outputs[0].name}_part"
+        name = f"{node.label}_part"
         total = graph.add_node("Add", [total, term], 1, name=name).outputs[0]
         total.dtype = node.outputs[0].dtype
     last = node.inputs[-1]

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import made_by, static_shape
+from graphopt.analysis import static_shape
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.matching import made_by
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class SinkReshapes:
             return PassResult(False)
         trial.sort()
         graph.assign(trial)
-        notes = [f"{saved} reshape{'s' * (saved != 1)} saved"] if saved else []
-        notes += [f"{sunk} product{'s' * (sunk != 1)} moved to rows of two axes"] if sunk else []
+        notes = [counted(saved, "reshape", "saved")] if saved else []
+        notes += [counted(sunk, "product", "moved to rows of two axes")] if sunk else []
         return PassResult(True, tuple(notes), {"reshapes": saved, "products": sunk})
 
 

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import integers, is_onnxruntime, static_shape
+from graphopt.analysis import integers, static_shape
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.matching import is_onnxruntime
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class UnrollLstm:
         if not unrolled:
             return PassResult(False)
         graph.sort()
-        note = f"{unrolled} LSTM operator{'s' * (unrolled != 1)} of one step unrolled"
+        note = counted(unrolled, "LSTM operator", "of one step unrolled")
         return PassResult(True, (note,), {"unrolled": unrolled})
 
     def _obstacle(self, node: Node) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -27,19 +27,16 @@ class EliminateDead:
             if _is_dead(node):
                 graph.remove(node)
                 removed += 1
-        constants = [
-            v for v in graph.initializers if not v.uses and not v.is_output and not v.is_input
-        ]
-        for value in constants:
-            graph.remove_value(value)
+        before = len(graph.initializers)
+        for value in graph.initializers:
+            graph.drop_constant(value)
+        constants = before - len(graph.initializers)
         notes = []
         if removed:
-            notes.append(f"{removed} node{'s' * (removed != 1)} removed")
+            notes.append(counted(removed, "node", "removed"))
         if constants:
-            notes.append(f"{len(constants)} unused constant{'s' * (len(constants) != 1)} removed")
-        return PassResult(
-            bool(notes), tuple(notes), {"nodes": removed, "constants": len(constants)}
-        )
+            notes.append(counted(constants, "unused constant", "removed"))
+        return PassResult(bool(notes), tuple(notes), {"nodes": removed, "constants": constants})
 
 
 def _is_dead(node: Node) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -44,5 +44,5 @@ class FixInitializers:
             return PassResult(False)
         # Before IR version 4 initializers had to be inputs.
         graph.ir_version = max(graph.ir_version, 4)
-        note = f"{len(fixed)} stored input{'s' * (len(fixed) != 1)} fixed as constants"
+        note = counted(len(fixed), "stored input", "fixed as constants")
         return PassResult(True, (note,), {"inputs": len(fixed)})

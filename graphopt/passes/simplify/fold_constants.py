@@ -9,7 +9,7 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import ModelError
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class FoldConstants:
         folded = _evaluate(graph, foldable, context) if foldable else 0
         notes = []
         if moved:
-            notes.append(f"{moved} Constant node{'s' * (moved != 1)} stored as data")
+            notes.append(counted(moved, "Constant node", "stored as data"))
         if folded + shapes:
-            notes.append(f"{folded + shapes} node{'s' * (folded + shapes != 1)} folded")
+            notes.append(counted(folded + shapes, "node", "folded"))
         return PassResult(bool(notes), tuple(notes), {"moved": moved, "folded": folded + shapes})
 
     def _foldable(self, graph: Graph, context: Context) -> list[Node]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class FuseConvBatchnorm:
             fused += 1
         if not fused:
             return PassResult(False)
-        return PassResult(True, (f"{fused} pair{'s' * (fused != 1)} fused",), {"pairs": fused})
+        return PassResult(True, (counted(fused, "pair", "fused"),), {"pairs": fused})
 
 
 def _obstacle(norm: Node) -> str | None:
@@ -84,12 +84,7 @@ def _fuse(graph: Graph, product: Node, norm: Node) -> None:
     product.set_input(2, graph.add_constant(f"{weight.name}_fused_bias", shifted.astype(kind)))
     graph.replace_uses(norm.outputs[0], product.outputs[0])
     graph.remove(norm)
-    _drop_unused(graph, weight)
-
-
-def _drop_unused(graph: Graph, value: Value) -> None:
-    if value.is_initializer and not value.uses and not value.is_input and not value.is_output:
-        graph.remove_value(value)
+    graph.drop_constant(weight)
 
 
 def _doubles(value: Value | None) -> Array:

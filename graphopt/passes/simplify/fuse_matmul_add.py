@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FuseMatmulAdd:
             fused += 1
         if not fused:
             return PassResult(False)
-        return PassResult(True, (f"{fused} pair{'s' * (fused != 1)} fused",), {"pairs": fused})
+        return PassResult(True, (counted(fused, "pair", "fused"),), {"pairs": fused})
 
 
 def _only_add(product: Node) -> Node | None:

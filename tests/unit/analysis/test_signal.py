@@ -102,14 +102,17 @@ def test_weight_with_an_outlier_and_channels_that_share_a_scale() -> None:
     assert "one weight scale for channels of unequal size" in said
 
 
-def test_saturation_is_of_the_two_largest_of_a_channel() -> None:
-    integers = np.zeros((3, 4), np.int8)
+def test_saturation_is_of_neighbours_of_one_sign() -> None:
+    integers = np.zeros((5, 4), np.int8)
     integers[0, :2] = 127, 2
     integers[1, :2] = 64, -65
-    integers[2, :2] = 64, 64
+    integers[2, 1:3] = -64, -64
+    integers[3, ::2] = 127
+    integers[4, 2:] = -64, -65
     stored = StoredWeight(integers, np.ones(()), np.zeros(()))
     found = weight_facts(integers.astype(float), 0, stored).saturating
-    assert found == pytest.approx(2 / 3)  # 129 * 255 = 32,895 twice; 128 * 255 = 32,640
+    assert found == pytest.approx(2 / 5)  # 129 * 255 = 32,895 twice; 128 * 255 = 32,640
+    assert weight_facts(integers.astype(float), 0, stored, pairs=False).saturating == 0
 
 
 def test_reasons_name_clipping_tails_and_idle_codes() -> None:

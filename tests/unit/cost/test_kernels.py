@@ -188,7 +188,9 @@ def test_signed_activation_with_two_readers_stays_float_on_x86(x86, arm):
         "e = Add(c, d)", "u = QuantizeLinear(c, s, z) v = DequantizeLinear(u, s, z) e = Add(v, d)"
     )
     assert "QLinearConv" in names(wide, arm)
-    assert "QLinearConv" in names(wide, x86)  # one DQ reads the Q: it is converted
+    assert "QLinearConv" not in names(wide, x86)  # one DQ, but each reader gets its own
+    narrow = wide.replace("e = Add(v, d)", "e = Relu(v)")
+    assert "QLinearConv" in names(narrow, x86)  # one reader: it is converted
     fan_out = wide.replace("e = Add(v, d)", "d2 = DequantizeLinear(q, s, z) e = Add(v, d2)")
     assert "QLinearConv" in names(fan_out, arm)
     assert "QLinearConv" not in names(fan_out, x86)

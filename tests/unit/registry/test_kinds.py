@@ -10,8 +10,9 @@ import pytest
 
 from graphopt.errors import CODES, PluginError
 from graphopt.registry import KINDS
-from graphopt.targets.base import Compute, Memory, QuantizationRules, Target
+from graphopt.targets.base import Target
 from graphopt.types import Effect
+from tests.unit.registry.boards import make_target
 
 
 @dataclass(frozen=True)
@@ -85,23 +86,7 @@ class Read:
     def open(self, source: object, inputs: object, preprocessing: object) -> None: ...
 
 
-def make_target(name: str = "board", aliases: tuple[str, ...] = ("b",)) -> Target:
-    return Target(
-        name=name,
-        summary="A board.",
-        runtime="none",
-        provider="",
-        isa=(),
-        quantization=QuantizationRules(),
-        compute=Compute(1.0, 1, {"float32": 1.0}, {"float32.default": 0.5}),
-        memory=Memory(1024, 1.0, 1.0),
-        uncertainty=0.5,
-        sources={},
-        aliases=aliases,
-    )
-
-
-BOARD = make_target()
+BOARD = make_target("board", "b")
 COMMAND = click.Command("hello", callback=print)
 
 
@@ -159,7 +144,7 @@ def test_what_a_hook_promises_is_accepted(kind: str, container: type) -> None:
         ("passes", [Step, Step], "`Step`, which repeats the name `step`"),
         ("targets", ["arm"], "a str, which is not a Target"),
         ("targets", [Target], "`Target`, which is not a Target"),
-        ("targets", [make_target("b", ("b",))], "a Target, which repeats the name `b`"),
+        ("targets", [make_target("b", "b")], "a Target, which repeats the name `b`"),
         ("observers", [Price], "`Price`, which has no method `start`"),
         ("cost_models", [Watch], "`Watch`, which has no method `estimate`"),
         ("readers", [Price], "`Price`, which has no method `accepts`"),

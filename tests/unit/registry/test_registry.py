@@ -19,32 +19,18 @@ from hypothesis import strategies as st
 from graphopt.errors import GraphOptError, PluginError, RecipeError, TargetError
 from graphopt.hookspecs import hookimpl
 from graphopt.registry import BUILTIN_PLUGINS, Registry
-from graphopt.targets.base import Compute, Memory, QuantizationRules, Target
 from graphopt.types import Effect
+from tests.unit.registry.boards import make_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from graphopt.targets.base import Target
 
 
 def make_pass(name: str) -> type:
     namespace = {"name": name, "effect": Effect.EXACT, "run": lambda *_: None}
     return make_dataclass("Step", (), namespace=namespace, frozen=True)
-
-
-def make_target(name: str, *aliases: str) -> Target:
-    return Target(
-        name=name,
-        summary="A board.",
-        runtime="none",
-        provider="",
-        isa=(),
-        quantization=QuantizationRules(),
-        compute=Compute(1.0, 1, {"float32": 1.0}, {"float32.default": 0.5}),
-        memory=Memory(1024, 1.0, 1.0),
-        uncertainty=0.5,
-        sources={},
-        aliases=aliases,
-    )
 
 
 def module(name: str = "own", **hooks: Any) -> ModuleType:

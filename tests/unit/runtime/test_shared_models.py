@@ -96,10 +96,12 @@ def check(shared: Path, name: str, target: str, placement: str) -> tuple[int, in
     )
     assert [p.name for p in compiled.report.passes if p.status == "rolled back"] == []
     heavy = [n for n in compiled.graph.walk() if n.op in HEAVY]
-    executed = census(compiled.graph, named_target(target)).heavy
+    counted = census(compiled.graph, named_target(target)).heavy
+    executed = [e for e in counted if e.op in HEAVY]
+    assert not any(e.integer for e in counted if e.op not in HEAVY)
     assert [is_promised(n) for n in heavy] == [e.integer for e in executed]
     reported = {o.node: o.execution for o in compiled.report.operators}
-    assert reported == {e.node: "integer" if e.integer else "float" for e in executed}
+    assert reported == {e.node: e.arithmetic for e in counted}
     assert all(o.reason for o in compiled.report.operators if o.execution == "float")
     integer = sum(e.integer for e in executed)
     record = next(p for p in compiled.report.passes if p.name == "insert-qdq")

@@ -77,7 +77,7 @@ def test_missing_key_is_named(fault):
         ("frequency_ghz = 0.12", "frequency_ghz = true", "compute.frequency_ghz"),
         ('name = "cortex-m4"', "name = 4", "name"),
         ("per_channel = true", "per_channel = 1", "quantization.per_channel"),
-        ('activations = "int8"', 'activations = "int16"', "quantization.activations"),
+        ('activations = "int8"', 'activations = "int12"', "quantization.activations"),
         ('isa = ["armv7e-m", "dsp", "fpu"]', "isa = 3", "isa"),
     ],
 )

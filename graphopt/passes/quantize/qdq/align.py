@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.passes.patterns.building import replace_constant
+from graphopt.passes.quantize.qdq.placement import REARRANGING
+from graphopt.passes.quantize.qdq.unfold import unfold_stem
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from graphopt.ir import Graph, Node, Value
+    from graphopt.ir import Graph, Node
     from graphopt.targets.base import QuantizationRules
 
     Array = np.ndarray[Any, Any]
@@ -32,7 +36,9 @@ def align_convolutions(graph: Graph, units: Iterable[Node], rules: QuantizationR
     for node in units:
         if node.op != "Conv" or node.attribute("group", 1) != 1:
             continue
-        padded_input = _align_input(graph, node, rules.input_block)
+        padded_input = unfold_stem(graph, node, rules.input_block) or _align_input(
+            graph, node, rules.input_block
+        )
         padded_output = _align_output(graph, node, rules, members)
         changed += padded_input or padded_output
     if changed:
@@ -43,8 +49,7 @@ def align_convolutions(graph: Graph, units: Iterable[Node], rules: QuantizationR
 def _align_input(graph: Graph, node: Node, block: int) -> bool:
     dequantize = _producer(node, 0)
     weight = _producer(node, 1)
-    quantize = dequantize.inputs[0].producer if dequantize.inputs[0] is not None else None
-    if quantize is None or quantize.op != "QuantizeLinear" or not _is_border(quantize):
+    if not reads_at_border(dequantize):
         return False
     channels = _stored(weight).shape[1]
     missing = -channels % block
@@ -62,7 +67,7 @@ def _align_input(graph: Graph, node: Node, block: int) -> bool:
             dequantize.inputs[2],
         ],
         [graph.unique_name(f"{stored.name}_padded")],
-        name=f"Pad_{stored.name}_{node.name or node.outputs[0].name}",
+        name=f"Pad_{stored.name}_{node.label}",
     )
     own = graph.add_node(
         "DequantizeLinear",
@@ -74,6 +79,12 @@ def _align_input(graph: Graph, node: Node, block: int) -> bool:
     _drop(graph, dequantize)
     _replace_weight(graph, weight, np.pad(_stored(weight), [*widths.tolist()]))
     return True
+
+
+def reads_at_border(dequantize: Node) -> bool:
+    """Whether the integers that are read come from a Q on the border of the island."""
+    quantize = dequantize.inputs[0].producer if dequantize.inputs[0] is not None else None
+    return quantize is not None and quantize.op == "QuantizeLinear" and _is_border(quantize)
 
 
 def _is_border(quantize: Node) -> bool:
@@ -105,7 +116,7 @@ def _align_output(
     rank = _stored(weight).ndim
     _replace_weight(graph, weight, np.pad(_stored(weight), [(0, missing), *[(0, 0)] * (rank - 1)]))
     _widen_scales(graph, weight, missing, 1.0)
-    if len(node.inputs) > 2:
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
         bias = _producer(node, 2)
         scale = dequantize_scale(_producer(node, 0))
         _replace_weight(graph, bias, np.pad(_stored(bias), (0, missing)))
@@ -144,9 +155,9 @@ def _following_q(node: Node) -> Node | None:
 
 
 def _leaves_island(quantize: Node, units: frozenset[Node]) -> bool:
-    """Whether no integer operator reads what was quantized here."""
+    """Whether no integer operator reads what was quantized here, but to rearrange it."""
     return not any(
-        reader in units
+        reader in units and reader.op not in REARRANGING
         for dequantize in quantize.outputs[0].consumers
         for reader in dequantize.outputs[0].consumers
     )
@@ -173,7 +184,7 @@ def dequantize_scale(dequantize: Node) -> float:
 
 
 def _replace_weight(graph: Graph, dequantize: Node, values: Array) -> None:
-    _replace_input(graph, dequantize, 0, values)
+    replace_constant(graph, dequantize, 0, values, "aligned")
 
 
 def _widen_scales(graph: Graph, dequantize: Node, missing: int, scale: float) -> None:
@@ -183,20 +194,8 @@ def _widen_scales(graph: Graph, dequantize: Node, missing: int, scale: float) ->
     if not scales.array().ndim:
         return
     wide = np.pad(scales.array(), (0, missing), constant_values=np.float32(scale))
-    _replace_input(graph, dequantize, 1, wide)
-    _replace_input(graph, dequantize, 2, np.pad(zeros.array(), (0, missing)))
-
-
-def _replace_input(graph: Graph, node: Node, index: int, values: Array) -> None:
-    old = node.inputs[index]
-    assert old is not None
-    node.set_input(index, graph.add_constant(f"{old.name}_aligned", values))
-    _drop_constant(graph, old)
-
-
-def _drop_constant(graph: Graph, value: Value) -> None:
-    if value.is_initializer and not value.uses and not value.is_output:
-        graph.remove_value(value)
+    replace_constant(graph, dequantize, 1, wide, "aligned")
+    replace_constant(graph, dequantize, 2, np.pad(zeros.array(), (0, missing)), "aligned")
 
 
 def _drop(graph: Graph, node: Node) -> None:

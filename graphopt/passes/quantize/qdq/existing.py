@@ -22,9 +22,9 @@ from graphopt.analysis.quantization import (
     quantizer_behind,
     stored_constant,
 )
-from graphopt.analysis.quantization.hazards import pairs_exceed
+from graphopt.analysis.saturation import adds_pairs, pairs_exceed, reduction_rows
 from graphopt.calibration.base import RangeStatistics
-from graphopt.passes.quantize.repairs.edit import drop_constant, drop_unread, reals
+from graphopt.passes.quantize.repairs.edit import drop_unread, reals
 from graphopt.passes.quantize.repairs.pairs import integer_clips
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import DType, QuantParams
@@ -188,7 +188,7 @@ def _fold_quantized_constants(graph: Graph) -> None:
         made = graph.add_constant(f"{value.name}_integers", steps.astype(kind))
         graph.replace_uses(target, made)
         drop_unread(graph, target.producer)
-        drop_constant(graph, value)
+        graph.drop_constant(value)
 
 
 def _quantized(array: Array, parameters: Affine) -> Array:
@@ -220,7 +220,9 @@ def _take_constant(graph: Graph, node: Node, rules: QuantizationRules, found: Ex
     made = graph.add_constant(f"{output.name}_values", values)
     if parameters.dtype.bits == _BITS:
         per_channel = axis if parameters.scale.size > 1 else None
-        found.constants[made] = _given(integers, parameters, per_channel, rules)
+        paired = any(n.op == "Transpose" or adds_pairs(n) for n in output.consumers)
+        unsafe = paired and _saturates(integers, per_channel, rules)
+        found.constants[made] = _given(integers, parameters, per_channel, rules, unsafe)
     graph.replace_uses(output, made)
     drop_unread(graph, node)
     for reader in made.consumers:
@@ -229,7 +231,7 @@ def _take_constant(graph: Graph, node: Node, rules: QuantizationRules, found: Ex
 
 
 def _given(
-    integers: Array, parameters: Affine, axis: int | None, rules: QuantizationRules
+    integers: Array, parameters: Affine, axis: int | None, rules: QuantizationRules, unsafe: bool
 ) -> Given:
     scale = tuple(float(s) for s in parameters.scale.reshape(-1))
     zeros = np.broadcast_to(parameters.zero.reshape(-1), len(scale))
@@ -238,7 +240,7 @@ def _given(
     shift = 0
     if signed and dtype is DType.UINT8:
         shift, dtype = -_SHIFT, DType.INT8  # Arm kernels take no uint8 weight beside int8
-    elif not signed and dtype is DType.INT8 and _saturates(integers, axis, rules):
+    elif not signed and dtype is DType.INT8 and unsafe:
         shift, dtype = _SHIFT, DType.UINT8  # the kernel of uint8 weights does not saturate
     moved = (integers.astype(np.int64) + shift).astype(dtype.name.lower())
     return Given(moved, QuantParams(scale, tuple(int(z) + shift for z in zeros), dtype, axis))
@@ -247,8 +249,8 @@ def _given(
 def _saturates(integers: Array, axis: int | None, rules: QuantizationRules) -> bool:
     if not rules.saturates or integers.ndim < 2:
         return False
-    rows = np.moveaxis(integers.astype(np.int64), axis or 0, 0)
-    return bool(pairs_exceed(rows.reshape(rows.shape[0], -1)).any())
+    axes = (axis,) if axis is not None else (0, 1)[: 1 + (integers.ndim == 2)]
+    return any(bool(pairs_exceed(reduction_rows(integers, a)).any()) for a in axes)
 
 
 def _turn_constant(graph: Graph, transpose: Node, value: Value, found: Existing) -> None:

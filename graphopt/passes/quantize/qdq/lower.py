@@ -67,6 +67,8 @@ def scale_factor(node: Node) -> float | None:
 
 def fixed_params(node: Node, rules: QuantizationRules) -> QuantParams | None:
     """Return the parameters with which the output of a lowered operator must be read."""
+    if rules.is_wide:
+        return None
     dtype = DType.UINT8 if rules.activations == "uint8" else DType.INT8
     lowest = _lowest(rules)
     if node.domain == "" and node.op == "HardSigmoid":
@@ -81,8 +83,8 @@ def lower(graph: Graph, units: Iterable[Unit], rules: QuantizationRules) -> int:
     lowered = 0
     for unit in list(units):
         node = unit.node
-        if not is_lowered(node):
-            continue
+        if not is_lowered(node) or (rules.is_wide and scale_factor(node) is None):
+            continue  # nothing computes 16 bits yet, so that nothing is written for it
         lowered += 1
         if node.op == "HardSigmoid":
             _as_add(graph, node, rules)

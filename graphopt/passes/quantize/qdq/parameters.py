@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.passes.quantize.qdq.rounding import round_balanced, round_learned
+from graphopt.analysis.saturation import (
+    PAIR_LIMIT,
+    from_reduction_rows,
+    reduction_rows,
+    scale_needed,
+)
+from graphopt.passes.quantize.qdq.rounding import round_balanced, round_learned, separate_pairs
 from graphopt.types import DType, QuantParams
 
 if TYPE_CHECKING:
@@ -17,8 +23,13 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_DTYPES = {"int8": DType.INT8, "uint8": DType.UINT8}
-_RANGE = {"int8": (-128, 127), "uint8": (0, 255)}
+_DTYPES = {
+    "int8": DType.INT8,
+    "uint8": DType.UINT8,
+    "int16": DType.INT16,
+    "uint16": DType.UINT16,
+}
+_RANGE = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 _SHARES = tuple(1.0 - i / 50 for i in range(16))
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
@@ -26,13 +37,14 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 def activation_params(low: float, high: float, rules: QuantizationRules) -> QuantParams:
     """Return the parameters of an activation with values in [low, high]; zero is exact.
 
-    scale = (high - low) / 255. Tensors that are never negative put zero at the lowest integer, so
-    that a Relu before Q changes nothing; with symmetric activations others put it at 0.
+    scale = (high - low) / 255, or / 65535 in 16 bits. Tensors that are never negative put zero at
+    the lowest integer, so that a Relu before Q changes nothing; with symmetric activations others
+    put it at 0.
     """
     kind = rules.activations
     smallest, largest = _RANGE[kind]
     low, high = min(low, 0.0), max(high, 0.0)
-    if kind == "int8" and rules.symmetric_activations and low < 0.0:
+    if kind.startswith("int") and rules.symmetric_activations and low < 0.0:
         scale = _positive(max(-low, high) / largest)
         return QuantParams((scale,), (0,), _DTYPES[kind])
     scale = _positive((high - low) / (largest - smallest))
@@ -63,11 +75,14 @@ def weight_params(
     input_scale: float,
     *,
     search: bool = False,
+    pairs: bool = True,
+    output_axis: int | None = None,
 ) -> QuantParams:
     """Return symmetric parameters of a weight, per slice along ``axis`` (None: one for all).
 
-    s = max|w| / 127, or / 63 where two neighbouring products could saturate 16 bits. A scale is
-    raised where the bias would not fit into 32 bits: bias_integer = bias / (s * input_scale).
+    s = max|w| / 127, or max|w_i + w_j| / 128 over neighbours where that is more and their products
+    are added in 16 bits. A scale is raised where the bias would not fit into 32 bits: bias_integer
+    = bias / (s * input_scale).
 
     Args:
         weight: float, any shape.
@@ -76,15 +91,20 @@ def weight_params(
         bias: float64, one per output; None without.
         input_scale: of the activations that are multiplied with the weight.
         search: clip the largest weights where that makes the squared error of all smaller.
+        pairs: whether the operator's kernel adds products in pairs; depthwise ones do not.
+        output_axis: the outputs where ``axis`` is None; the first axis by default.
     """
     moved = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0)
     rows = np.abs(moved.reshape(moved.shape[0], -1).astype(np.float64))
-    peak = rows.max(axis=1, initial=0.0)
-    scale = peak / 127.0
-    if rules.saturates and rules.activations == "uint8":
-        scale = np.where(_can_saturate(rows), peak / 63.0, scale)
+    scale = rows.max(axis=1, initial=0.0) / 127.0
+    lowest = np.zeros_like(scale)
+    if pairs and separates_pairs(rules):
+        outputs = axis if axis is not None else output_axis or 0
+        lowest = scale_needed(reduction_rows(weight, outputs))
+        lowest = lowest if axis is not None else lowest.max(initial=0.0, keepdims=True)
+        scale = np.maximum(scale, lowest)
     if search:
-        scale = scale * _best_shares(rows, scale, np.where(scale > 0, peak, 0.0))
+        scale = _searched(rows, scale, lowest)
     if bias is not None:
         needed = np.abs(np.broadcast_to(bias, scale.shape if axis is not None else bias.shape))
         limit = needed / (input_scale * float(2**30))
@@ -94,49 +114,51 @@ def weight_params(
     return QuantParams(tuple(float(s) for s in stored), zeros, _DTYPES[rules.weights], axis)
 
 
-def _best_shares(rows: Array, scale: Array, peak: Array) -> Array:
-    """Return the share of each scale, from 1 down to 0.7, with the smallest squared error.
+def separates_pairs(rules: QuantizationRules) -> bool:
+    """Whether the target adds products in 16 bits, so that neighbouring weights must be small."""
+    return rules.saturates and rules.activations == "uint8" and rules.weights == "int8"
 
-    Integers stay within what the full scale would have given, so that saturation stays ruled out.
-    """
+
+def coarser_outputs(weight: Array, output_axis: int) -> Array:
+    """Return by what factor pairs make the scale of each output larger; float64, at least 1."""
+    rows = reduction_rows(weight, output_axis).astype(np.float64)
+    usual = np.abs(rows).max(axis=1, initial=0.0) / 127.0
+    needed = scale_needed(rows)
+    ratio = np.divide(needed, usual, out=np.ones_like(usual), where=usual > 0)
+    return np.asarray(np.maximum(ratio, 1.0))
+
+
+def _searched(rows: Array, scale: Array, lowest: Array) -> Array:
+    """Return the scales, from 1 down to 0.7 of the given, with the smallest squared error."""
     safe = np.where(scale > 0, scale, 1.0)
-    limit = np.rint(peak / safe)[:, None]
     best = np.full(scale.shape, np.inf)
-    shares = np.ones_like(scale)
+    found = scale
     for share in _SHARES:
-        steps = rows / (safe * share)[:, None]
-        error = np.square(steps - np.minimum(np.rint(steps), limit)).sum(axis=1) * share**2
+        tried = np.maximum(safe * share, lowest)
+        steps = rows / tried[:, None]
+        error = np.square(steps - np.minimum(np.rint(steps), 127.0)).sum(axis=1) * tried**2
         # A tie, and a gain that rounding could undo, go to the larger scale.
         better = error < best * (1.0 - 1e-6)
-        shares, best = np.where(better, share, shares), np.where(better, error, best)
-    return shares
-
-
-def _can_saturate(rows: Array) -> Array:
-    """Whether 255 * (|w_i| + |w_j|) may exceed 2^15 - 1 for some pair at 8 bits, per row.
-
-    Which products are added in 16 bits depends on how the runtime packs the weights, so the two
-    largest of a row are taken as the pair, each rounded up: balanced rounding may do so.
-    """
-    if rows.shape[1] < 2:
-        return np.zeros(rows.shape[0], dtype=bool)
-    top = np.sort(rows, axis=1)[:, -2:]
-    peak = np.maximum(rows.max(axis=1, keepdims=True), _SMALLEST_SCALE)
-    # Scales are stored in 32 bits, which may put an integer just above itself.
-    steps = np.minimum(np.ceil(top / peak * 127.0 * (1.0 + 1e-6)), 127.0)
-    return np.asarray(255.0 * steps.sum(axis=1) > 32767.0)
+        found = np.where(better & (scale > 0), tried, found)
+        best = np.where(better, error, best)
+    return found
 
 
 def quantize(values: Array, params: QuantParams) -> Array:
     """Return constants of activation type as integers: nearest (half to even), saturating."""
-    kind = np.uint8 if params.dtype is DType.UINT8 else np.int8
-    smallest, largest = _RANGE[np.dtype(kind).name]
+    kind = params.dtype.numpy_name
+    smallest, largest = _RANGE[kind]
     steps = np.rint(values / params.scale[0]) + params.zero_point[0]
     return np.asarray(np.clip(steps, smallest, largest), dtype=kind)
 
 
 def quantize_weight(
-    weight: Array, output_axis: int, params: QuantParams, moments: Array | None = None
+    weight: Array,
+    output_axis: int,
+    params: QuantParams,
+    moments: Array | None = None,
+    *,
+    pairs: bool = False,
 ) -> Array:
     """Return a weight as int8 in [-127, 127], rounded so that errors cancel per output.
 
@@ -146,6 +168,7 @@ def quantize_weight(
         params: scales per output, or one for all.
         moments: second moments of the inputs, [groups, features, features]: the error of the
             outputs on such inputs is minimised. Without them, sums of errors are.
+        pairs: keep the sum of any two neighbours within what 16 bits hold.
     """
     moved = np.moveaxis(weight.astype(np.float64), output_axis, 0)
     rows = moved.reshape(moved.shape[0], moved.shape[1], -1)
@@ -154,9 +177,16 @@ def quantize_weight(
         rounded = round_balanced(steps, 127)
     else:
         rounded = round_learned(steps.reshape(len(moments), -1, moments.shape[1]), moments, 127)
-    return np.ascontiguousarray(
-        np.moveaxis(rounded.reshape(moved.shape), 0, output_axis), dtype=np.int8
-    )
+    rounded = rounded.reshape(moved.shape)
+    if pairs:
+        rounded = _separated(steps.reshape(moved.shape), rounded)
+    return np.ascontiguousarray(np.moveaxis(rounded, 0, output_axis), dtype=np.int8)
+
+
+def _separated(steps: Array, rounded: Array) -> Array:
+    rows = np.ascontiguousarray(reduction_rows(rounded, 0))
+    separate_pairs(reduction_rows(steps, 0), rows, PAIR_LIMIT)
+    return from_reduction_rows(rows, rounded.shape)
 
 
 def mean_error(

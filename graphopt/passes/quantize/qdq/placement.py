@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _SHRINKING = frozenset(
     {"ArgMax", "AveragePool", "GlobalAveragePool", "MaxPool", "ReduceMax", "ReduceMin"}
 )
+REARRANGING = frozenset(
+    {"DepthToSpace", "Flatten", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
+"""Operators that move data and never make more of it."""
+
 _FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
 """Integer products that can return floats: no Q needed when nobody wants integers."""
 
@@ -132,7 +137,7 @@ def _shrink_to_islands(graph: Graph, placement: Placement) -> None:
             onward = any(r.rule.role == "heavy" or r.node in leads for r in readers)
             if onward:
                 leads.add(node)
-            elif unit.rule.role != "heavy" and not _makes_smaller(unit, sources):
+            elif unit.rule.role != "heavy" and not _earns_its_place(unit, sources):
                 del placement.units[node]
         if len(placement.units) == before:
             return
@@ -156,13 +161,16 @@ def _reads_integers(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
     return all(found) if unit.rule.role == "passthrough" else any(found)
 
 
-def _makes_smaller(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
+def _earns_its_place(unit: Unit, sources: Mapping[Value, Unit]) -> bool:
     """Whether one DQ after it is cheaper than the DQs that its inputs would need."""
     read = activations(unit.node)
     if not all(v in sources for v in read):
         return False
     if unit.node.op in _SHRINKING:
         return True
+    if unit.node.op in REARRANGING:
+        # Bytes move faster than floats, and the DQ behind costs what the one before would.
+        return not _are_free_in_float(read, sources)
     joins = unit.node.op in {"Add", "Mul"} and len(read) > 1
     return joins and not _are_free_in_float(read, sources)
 

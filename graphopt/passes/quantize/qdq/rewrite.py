@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.analysis.saturation import adds_pairs
 from graphopt.ir import Tensor
 from graphopt.passes.quantize.qdq.lower import lower, scale_factor
 from graphopt.passes.quantize.qdq.operands import (
@@ -15,10 +16,12 @@ from graphopt.passes.quantize.qdq.operands import (
 )
 from graphopt.passes.quantize.qdq.parameters import (
     activation_params,
+    coarser_outputs,
     mean_error,
     quantize,
     quantize_bias,
     quantize_weight,
+    separates_pairs,
     weight_params,
 )
 from graphopt.types import DType, QuantParams
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.quantize.qdq.existing import Given
     from graphopt.passes.quantize.qdq.placement import Placement, Unit
-    from graphopt.passes.recover.layer_inputs import LayerInputs
+    from graphopt.passes.recover.layers.inputs import LayerInputs
     from graphopt.targets.base import QuantizationRules
 
     Array = np.ndarray[Any, Any]
@@ -73,6 +76,7 @@ class Rewriter:
         self.given = given or {}
         self.search_scales = False
         self.protected: list[Node] = []
+        self.coarser: dict[Node, Array] = {}
         self._constants: dict[tuple[str, QuantParams], tuple[Value, Value]] = {}
         self._weights: dict[tuple[Value, QuantParams], Value] = {}
 
@@ -225,17 +229,27 @@ class Rewriter:
         kept = self._kept(weight, axis)
         params = kept.params if kept is not None else None
         step = input_params.scale[0]
+        pairs = adds_pairs(node) and separates_pairs(self.rules)
+        if pairs and kept is None:
+            self.coarser[node] = coarser_outputs(array, axis)
         params = params or weight_params(
-            array, per_channel, self.rules, bias, step, search=self.search_scales
+            array,
+            per_channel,
+            self.rules,
+            bias,
+            step,
+            search=self.search_scales,
+            pairs=pairs,
+            output_axis=axis,
         )
         assert weight.tensor is not None
         seen = self.inputs.get(node) if kept is None else None
         token = None if seen is None else (seen.token, bias is not None, step)
-        key = ("quantized weight", weight.tensor.digest(), axis, params, token)
+        key = ("quantized weight", weight.tensor.digest(), axis, params, token, pairs)
 
         def rounded() -> Array:
             moments = None if seen is None else seen.moments(bias is not None, step)
-            return quantize_weight(array, axis, params, moments)
+            return quantize_weight(array, axis, params, moments, pairs=pairs)
 
         def integers() -> Array:
             return kept.integers if kept is not None else self.remember(key, rounded)
@@ -307,15 +321,13 @@ class Rewriter:
 
     def _replace(self, node: Node, index: int, old: Value, new: Value) -> None:
         node.set_input(index, new)
-        if not old.uses and old.is_initializer and not old.is_output and not old.is_input:
-            self.graph.remove_value(old)
+        self.graph.drop_constant(old)
 
     def _scale_and_zero(self, name: str, params: QuantParams) -> tuple[Value, Value]:
         key = (name, params)
         if key not in self._constants:
-            kind = {DType.INT8: np.int8, DType.UINT8: np.uint8, DType.INT32: np.int32}[params.dtype]
             scale = np.array(params.scale, dtype=np.float32)
-            zero = np.array(params.zero_point, dtype=kind)
+            zero = np.array(params.zero_point, dtype=params.dtype.numpy_name)
             if params.axis is None:
                 # onnxruntime refuses to load [1]-shaped parameters of activations.
                 scale, zero = scale.reshape(()), zero.reshape(())

@@ -56,10 +56,13 @@ def _balance_kernels(steps: Array, rounded: Array, limit: int) -> None:
     rounded += np.where((rank < np.abs(wanted)) & np.isfinite(gain), sign, 0.0)
 
 
-def _balance_outputs(steps: Array, rounded: Array, limit: int) -> None:
+def _balance_outputs(steps: Array, rounded: Array, limit: int, *, inward: bool = False) -> None:
+    """Bring the sum of errors of each output to half a step; ``inward``: only towards zero."""
     wanted = np.rint((steps - rounded).sum(axis=(1, 2), keepdims=True))
     sign = np.sign(wanted)
     gain = _gain(steps, rounded, sign, limit)
+    if inward:
+        gain = np.where(rounded * sign < 0, gain, -np.inf)
     best = np.argmax(gain, axis=2)
     value = np.take_along_axis(gain, best[..., None], axis=2)[..., 0]
     order = np.argsort(-value, axis=1, kind="stable")
@@ -68,6 +71,47 @@ def _balance_outputs(steps: Array, rounded: Array, limit: int) -> None:
     flip = (rank < np.abs(wanted[:, :, 0])) & np.isfinite(value)
     rows, kernels = np.nonzero(flip)
     rounded[rows, kernels, best[rows, kernels]] += sign[rows, 0, 0]
+
+
+def separate_pairs(steps: Array, rounded: Array, limit: int) -> Array:
+    """Bring |a + b| of any two neighbours of one sign to ``limit``, in place.
+
+    Of a pair that exceeds it, the weight that was rounded away from zero the furthest goes a step
+    towards zero; what that does to the sum of errors of its output is made up for by weights that
+    may go towards zero as well. Magnitudes only fall, so that no other pair comes to exceed.
+
+    Args:
+        steps: float64 [outputs, products], weight / scale, in the order of the runtime's kernel.
+        rounded: integers as float64, same shape, at most 127 in magnitude.
+        limit: at least 127.
+
+    Returns:
+        How many weights were moved for the sake of a pair, per output; int64 [outputs].
+    """
+    before = rounded.copy()
+    for start in (0, 1):
+        stop = start + (rounded.shape[1] - start) // 2 * 2
+        _shrink(steps[:, start:stop], rounded[:, start:stop], limit)
+    moved = np.abs(before - rounded).sum(axis=1).astype(np.int64)
+    touched = np.flatnonzero(moved)
+    if len(touched):
+        rows = rounded[touched][:, None, :]
+        _balance_outputs(steps[touched][:, :, None], rows.transpose(0, 2, 1), limit, inward=True)
+        rounded[touched] = rows[:, 0, :]
+    return np.asarray(moved)
+
+
+def _shrink(steps: Array, rounded: Array, limit: int) -> None:
+    left, right = rounded[:, ::2], rounded[:, 1::2]
+    while True:
+        total = left + right
+        over = np.abs(total) > limit
+        if not over.any():
+            return
+        sign = np.sign(total)
+        first = (left - steps[:, ::2]) * sign >= (right - steps[:, 1::2]) * sign
+        left -= np.where(over & first, sign, 0.0)
+        right -= np.where(over & ~first, sign, 0.0)
 
 
 def round_learned(steps: Array, moments: Array, limit: int, *, sweeps: int = 1) -> Array:

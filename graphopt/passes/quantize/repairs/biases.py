@@ -9,7 +9,6 @@ import numpy as np
 from graphopt.analysis.quantization import affine, dequantizer, stored_constant, tail
 from graphopt.analysis.quantization.products import bias_row, bias_scale_fits
 from graphopt.passes.quantize.repairs.edit import (
-    drop_constant,
     drop_unread,
     reals,
     set_constant,
@@ -78,7 +77,7 @@ def matmul_biases(graph: Graph, rules: Rules) -> list[Node]:
             index = 0 if add.inputs[0] is bias else 1
             lifted = graph.add_constant(f"{bias.name}_lifted", bias.array().reshape(shape))
             add.set_input(index, lifted)
-            drop_constant(graph, bias)
+            graph.drop_constant(bias)
         elif rank < 2 or not _to_gemm(graph, node, add, bias):
             continue
         mended.append(node)
@@ -102,7 +101,7 @@ def _to_gemm(graph: Graph, node: Node, add: Node, bias: Value) -> bool:
         return False
     graph.replace_uses(add.outputs[0], node.outputs[0])
     drop_unread(graph, add)
-    drop_constant(graph, bias)
+    graph.drop_constant(bias)
     return True
 
 
@@ -123,7 +122,7 @@ def _quantize_bias(graph: Graph, node: Node, bias: Value) -> bool:
     )
     _set_scale(graph, made, scale)
     node.set_input(2, made.outputs[0])
-    drop_constant(graph, bias)
+    graph.drop_constant(bias)
     graph.sort()
     return True
 

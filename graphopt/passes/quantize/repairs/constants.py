@@ -10,7 +10,6 @@ from graphopt.analysis.quantization import affine, dequantizer, stored_constant,
 from graphopt.analysis.quantization.members import data_values
 from graphopt.analysis.quantization.products import product_findings
 from graphopt.passes.quantize.repairs.edit import (
-    drop_constant,
     drop_unread,
     reals,
     set_constant,
@@ -135,4 +134,4 @@ def _quantize_number(graph: Graph, node: Node, constant: Value, dtype: DType) ->
     for index, value in enumerate(node.inputs):
         if value is constant:
             node.set_input(index, made.outputs[0])
-    drop_constant(graph, constant)
+    graph.drop_constant(constant)

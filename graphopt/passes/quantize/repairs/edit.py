@@ -39,7 +39,7 @@ def set_parameters(
         node.set_attribute("output_dtype", None)
         node.outputs[0].dtype = dtype
     for value in old:
-        drop_constant(graph, value)
+        graph.drop_constant(value)
 
 
 def set_constant(graph: Graph, node: Node, index: int, values: Array, dtype: DType) -> None:
@@ -47,15 +47,7 @@ def set_constant(graph: Graph, node: Node, index: int, values: Array, dtype: DTy
     old = node.inputs[index]
     name = old.name if old is not None else f"{node.outputs[0].name}_constant"
     node.set_input(index, graph.add_constant(f"{name}_repaired", Tensor.from_array(values, dtype)))
-    drop_constant(graph, old)
-
-
-def drop_constant(graph: Graph, value: Value | None) -> None:
-    """Remove a stored constant that nobody reads any more."""
-    if value is None or value.uses or value.is_output or value.is_input:
-        return
-    if value.is_initializer and value.graph is graph:
-        graph.remove_value(value)
+    graph.drop_constant(old)
 
 
 def drop_unread(graph: Graph, node: Node | None) -> None:
@@ -70,7 +62,7 @@ def drop_unread(graph: Graph, node: Node | None) -> None:
         read = each.inputs
         graph.remove(each)
         for value in read:
-            drop_constant(graph, value)
+            graph.drop_constant(value)
             if value is not None and value.producer is not None and not value.uses:
                 stack.append(value.producer)
 

@@ -150,19 +150,7 @@ def own_dequantizers(graph: Graph, rules: Rules) -> list[Node]:
             continue
         if len(source.outputs[0].uses) < 2 or dequantizer(node.inputs[0]) is not None:
             continue
-        copy = graph.add_node(
-            source.op,
-            source.inputs,
-            [graph.unique_name(f"{source.outputs[0].name}_own")],
-            name=f"{source.name}_{node.name or node.outputs[0].name}",
-            domain=source.domain,
-        )
-        for attribute in source.attributes.values():
-            copy.put_attribute(attribute)
-        copy.outputs[0].dtype, copy.outputs[0].shape = (
-            source.outputs[0].dtype,
-            source.outputs[0].shape,
-        )
+        copy = graph.add_copy(source, f"{source.name}_{node.label}")
         node.set_input(1, copy.outputs[0])
         mended.append(node)
     if mended:
@@ -196,7 +184,7 @@ def protected(graph: Graph, rules: Rules) -> list[Node]:
             ],
             [graph.unique_name(f"{name}_per_channel")],
             {"axis": 1},
-            name=f"DequantizeLinear_{name}_for_{node.name or node.outputs[0].name}",
+            name=f"DequantizeLinear_{name}_for_{node.label}",
         )
         made.outputs[0].dtype = source.outputs[0].dtype
         made.outputs[0].shape = source.outputs[0].shape

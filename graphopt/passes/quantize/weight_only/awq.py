@@ -99,8 +99,7 @@ def _fold(graph: Graph, producer: Node, inverse: Array) -> bool:
         values = old.array() * inverse
         tensor = ir.Tensor.from_array(values.astype(old.array().dtype), old.dtype)
         producer.set_input(place, graph.add_constant(f"{old.name}_divided", tensor))
-        if not old.uses and old.is_initializer and not old.is_output:
-            graph.remove_value(old)
+        graph.drop_constant(old)
     return bool(places)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FACTORS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 1.05)
 """Multiples of the scale that clips nothing; below 1 the extremes are clipped."""
 _NEIGHBOURS = (-1.0, 1.0)
+_FEW_CODES = 3
+"""Largest code up to which all zero points are tried."""
 _ROUNDS = 3
 
 
@@ -28,10 +30,11 @@ def search_scales(rows: Array, grid: Grid, importance: Array | None = None) -> B
     """Quantize a matrix with the scales that leave the smallest error.
 
     For every block sum importance * (weight - scale * (code - zero point))^2 is minimised: the
-    scales of ``FACTORS`` are tried, with the zero point that each suggests and those beside it; for
-    fixed codes c the best scale is sum(i w c) / sum(i c^2), after which codes and scale are
-    improved in turns. Zero points that may be fractions are fitted together with the scale. The
-    idea of the k-quants of llama.cpp (``make_qkx2_quants``), without their second level of scales.
+    scales of ``FACTORS`` are tried, with the zero point that each suggests and those beside it (all
+    four with 2 bits); for fixed codes c the best scale is sum(i w c) / sum(i c^2), after which
+    codes and scale are improved in turns. Zero points that may be fractions are fitted together
+    with the scale. The idea of the k-quants of llama.cpp (``make_qkx2_quants``), without their
+    second level of scales.
 
     Args:
         rows: float [outputs, inputs].
@@ -67,12 +70,21 @@ def best_scales(weights: Array, grid: Grid, importance: Array | None = None) -> 
         shift = (1 - factor) * grid.top / 2 / max(factor, 1e-6)
         search.offer(scales, settled(low * span - shift, grid))
     if not grid.symmetric and not grid.fractional:
+        if grid.top <= _FEW_CODES:
+            _offer_all(search, base, grid)
         found, zero_points = search.scales, search.zero_points
         for step in _NEIGHBOURS:
             search.offer(found, np.clip(zero_points + step, 0, grid.top))
     for _ in range(_ROUNDS):
         search.offer(search.scales, search.zero_points)
     return search.scales, search.zero_points
+
+
+def _offer_all(search: _Search, base: Array, grid: Grid) -> None:
+    """Try every factor with every zero point; with four codes the ends say little about both."""
+    for factor in FACTORS:
+        for zero in range(grid.top + 1):
+            search.offer(base * np.float32(factor), np.full_like(base, zero))
 
 
 class _Search:

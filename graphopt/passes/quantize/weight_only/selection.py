@@ -15,7 +15,7 @@ from graphopt.passes.quantize.weight_only.operators import stored_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphopt.ir import Graph, Node
+    from graphopt.ir import Graph
     from graphopt.passes.base import Context
 
 WORTH = 0.75
@@ -86,7 +86,7 @@ def select(graph: Graph, context: Context, wishes: Wishes) -> Selection:
 def _obstacle(matrix: Matrix, wishes: Wishes) -> str | None:
     if matrix.node.op == "Gather" and not wishes.embedding_bits:
         return "embeddings stay in float (embedding-bits = 0)"
-    name = _name(matrix.node)
+    name = matrix.node.label
     if any(fnmatchcase(name, pattern) for pattern in wishes.exclude):
         return "excluded by the recipe"
     if wishes.only and not any(fnmatchcase(name, pattern) for pattern in wishes.only):
@@ -138,7 +138,3 @@ def by_source(factors: Sequence[Matrix], budget: int) -> list[list[Matrix]]:
         seen.add(name)
         room -= size
     return runs
-
-
-def _name(node: Node) -> str:
-    return node.name or node.outputs[0].name

@@ -126,3 +126,8 @@ def test_off_and_auto_change_nothing() -> None:
 def test_an_unknown_mode_is_the_recipes_fault() -> None:
     with pytest.raises(RecipeError, match="`fast` is not a mode"):
         QuantizeMatmuls("fast")
+
+
+def test_without_dot_products_one_row_is_computed_in_integers_all_the_same() -> None:
+    _, after = quantized("by-rows", target="arm64-neon")
+    assert {n.op for n in after.nodes()} == {"DynamicQuantizeMatMul"}

@@ -7,8 +7,8 @@ import pytest
 
 from graphopt.errors import RecipeError
 from graphopt.ir import Tensor
-from graphopt.passes.recover.channel_peaks import channel_peaks
 from graphopt.passes.recover.equalize_layers import EqualizeLayers
+from graphopt.passes.recover.layers.peaks import channel_peaks
 from graphopt.testing import assert_same_outputs, context, graph, random_feeds
 
 UNEQUAL = np.array([1.0, 0.01, 5.0, 0.2], dtype=np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.passes.recover.channel_peaks import channel_peaks
+from graphopt.passes.recover.layers.peaks import channel_peaks
 from graphopt.passes.recover.rotate_matmuls import RotateMatmuls, hadamard
 from graphopt.testing import assert_same_outputs, context, graph
 

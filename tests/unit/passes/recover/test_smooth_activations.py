@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphopt.errors import RecipeError
-from graphopt.passes.recover.channel_peaks import channel_peaks
+from graphopt.passes.recover.layers.peaks import channel_peaks
 from graphopt.passes.recover.smooth_activations import SmoothActivations
 from graphopt.testing import assert_same_outputs, context, graph, random_feeds
 

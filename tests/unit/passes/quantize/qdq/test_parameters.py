@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -13,11 +14,13 @@ from hypothesis.extra.numpy import arrays
 
 from graphopt.passes.quantize.qdq.parameters import (
     activation_params,
+    coarser_outputs,
     quantize,
     quantize_bias,
     quantize_weight,
     weight_params,
 )
+from graphopt.passes.quantize.qdq.rounding import separate_pairs
 from graphopt.targets import QuantizationRules
 from graphopt.types import DType
 
@@ -132,39 +135,105 @@ def test_an_output_without_weights_gets_a_scale_all_the_same() -> None:
     assert params.scale == (1.0, 1.0)
 
 
-@given(
-    arrays(
-        np.float32,
-        st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9)),
-        elements=st.floats(-1, 1, width=32),
-    )
+kernels = arrays(
+    np.float32,
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9)),
+    elements=st.floats(-1, 1, width=32),
 )
+
+
+def _worst_sum(stored: Array) -> int:
+    """The largest 255 * |a + b| of neighbours; brute force over the order of the kernels."""
+    worst = 0
+    for row in stored.astype(int):
+        flat = [int(row[c, k]) for k in range(row.shape[1]) for c in range(row.shape[0])]
+        worst = max([worst, *(255 * abs(a + b) for a, b in itertools.pairwise(flat))])
+    return worst
+
+
+@given(kernels, st.sampled_from([0, None]), st.booleans(), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_no_pair_of_products_saturates_where_that_is_possible(weight: Array) -> None:
-    params = weight_params(weight, 0, SATURATING, None, 0.1)
-    stored = np.abs(quantize_weight(weight, 0, params).astype(int)).reshape(weight.shape[0], -1)
-    if stored.shape[1] < 2:
-        return
-    top_two = np.sort(stored, axis=1)[:, -2:].sum(axis=1)
-    assert (255 * top_two <= 2**15 - 1).all()
+def test_no_pair_of_products_saturates_where_that_is_possible(
+    weight: Array, axis: int | None, search: bool, learned: bool
+) -> None:
+    params = weight_params(weight, axis, SATURATING, None, 0.1, search=search)
+    moments = np.eye(weight[0].size)[None] + 0.2 if learned else None
+    stored = quantize_weight(weight, 0, params, moments, pairs=True)
+    assert _worst_sum(stored) <= 2**15 - 1
+    steps = weight / np.array(params.scale).reshape(-1, 1, 1)
+    within = np.abs(stored - steps) <= 1.001
+    # A searched scale clips the largest weights.
+    assert (within | (search & (np.abs(stored.astype(int)) == 127))).all()
+
+
+@given(kernels)
+@settings(max_examples=200, deadline=None)
+def test_scales_are_raised_no_further_than_the_worst_pair_needs(weight: Array) -> None:
+    scales = np.array(weight_params(weight, 0, SATURATING, None, 0.1).scale)
+    usual = np.array(weight_params(weight, 0, U8, None, 0.1).scale)
+    factors = coarser_outputs(weight, 0)
+    assert scales == pytest.approx(usual * factors, rel=1e-6)
+    assert (factors >= 1).all()
+    assert (factors <= 127 / 64 + 1e-9).all()
+    for row, scale, raised in zip(weight, scales, factors > 1 + 1e-6, strict=True):
+        flat = row.T.reshape(-1).astype(np.float64)
+        together = np.abs(flat[:-1] + flat[1:])[flat[:-1] * flat[1:] > 0]
+        # Scales do not go below the smallest normal float.
+        if raised and scale > 1e-30:
+            assert together.max() / scale == pytest.approx(128, rel=1e-6)
+
+
+@given(kernels)
+@settings(max_examples=100, deadline=None)
+def test_what_a_separated_pair_loses_is_made_up_for(weight: Array) -> None:
+    steps = weight.reshape(len(weight), -1).astype(np.float64)
+    steps *= 64.4 / np.maximum(np.abs(steps).max(axis=1, keepdims=True), 1e-9)
+    rounded = np.rint(steps)
+    before = rounded.copy()
+    moved = separate_pairs(steps, rounded, 128)
+    assert np.array_equal(moved > 0, (before != rounded).any(axis=1))
+    assert (np.abs(rounded) <= np.abs(before)).all()
+    assert (np.abs(rounded - steps) < 1 + 1e-9).all()
+
+
+def test_a_step_taken_from_a_pair_is_given_to_a_weight_of_the_other_sign() -> None:
+    steps = np.array([[64.5, 63.5, -9.45, 2.0, -9.9, 3.3, 3.3]])
+    rounded = np.array([[65.0, 64.0, -10.0, 2.0, -10.0, 3.0, 3.0]])
+    assert list(separate_pairs(steps, rounded, 128)) == [1]
+    assert rounded[0, :2].sum() == 128
+    assert rounded[0, 2:].tolist() == [-9.0, 2.0, -10.0, 3.0, 3.0]
 
 
 def test_balanced_rounding_does_not_push_a_pair_over_the_limit() -> None:
-    # 127 and 1.4 would fit; but the three errors of 0.4 make one 1.4 a 2.
-    weight = np.array([[[127.0, 1.4, 1.4, 1.4]]], np.float32)
-    stored = quantize_weight(weight, 0, weight_params(weight, 0, SATURATING, None, 0.1))
-    assert 255 * np.sort(np.abs(stored.astype(int)).ravel())[-2:].sum() <= 2**15 - 1
+    # 127 and 1.4 are together above 128 already; three errors of 0.4 make one 1.4 a 2.
+    weight = np.array([[[127.0, 1.0, 1.4, 1.4]]], np.float32)
+    params = weight_params(weight, 0, SATURATING, None, 0.1)
+    assert params.scale == pytest.approx((1.0,))
+    assert _worst_sum(quantize_weight(weight, 0, params, pairs=True)) <= 2**15 - 1
 
 
-def test_seven_bits_only_where_needed() -> None:
-    even = np.array([[[1.0, 1.0]]], np.float32)
-    lone = np.array([[[1.0, 0.005]]], np.float32)
-    rows = np.concatenate([even, lone])
+def test_coarser_steps_only_where_needed() -> None:
+    even = np.array([[[1.0], [1.0]]], np.float32)
+    lone = np.array([[[1.0], [0.005]]], np.float32)
+    opposite = np.array([[[1.0], [-1.0]]], np.float32)
+    half = np.array([[[1.0], [0.5]]], np.float32)
+    rows = np.concatenate([even, lone, opposite, half])
     params = weight_params(rows, 0, SATURATING, None, 0.1)
-    assert params.scale == pytest.approx((1 / 63, 1 / 127))
-    assert weight_params(rows, 0, U8, None, 0.1).scale == pytest.approx((1 / 127, 1 / 127))
+    assert params.scale == pytest.approx((1 / 64, 1 / 127, 1 / 127, 1.5 / 128))
+    assert coarser_outputs(rows, 0) == pytest.approx((127 / 64, 1, 1, 1.5 * 127 / 128))
+    plain = (1 / 127,) * 4
+    assert weight_params(rows, 0, SATURATING, None, 0.1, pairs=False).scale == pytest.approx(plain)
+    assert weight_params(rows, 0, U8, None, 0.1).scale == pytest.approx(plain)
     arm = QuantizationRules(activations="int8", saturates=True)
-    assert weight_params(rows, 0, arm, None, 0.1).scale == pytest.approx((1 / 127, 1 / 127))
+    assert weight_params(rows, 0, arm, None, 0.1).scale == pytest.approx(plain)
+
+
+def test_one_scale_for_all_looks_at_pairs_within_an_output() -> None:
+    matrix = np.array([[1.0, 1.0], [-1.0, 0.2]], np.float32)  # outputs along axis 1
+    found = weight_params(matrix, None, SATURATING, None, 0.1, output_axis=1)
+    assert found.scale == pytest.approx((1.2 / 128,))
+    across = weight_params(matrix, None, SATURATING, None, 0.1, output_axis=0)
+    assert across.scale == pytest.approx((2 / 128,))
 
 
 @given(

@@ -1,19 +1,22 @@
 """Shapes and shape arithmetic with symbols: what a Reshape by a computed shape really does.
 
-Exporters compute the target of every Reshape from the Shape of some tensor. onnx's inference gives
-each result new unknown dimensions; here a dimension keeps its symbol through that arithmetic, so
-that two tensors can be known to be as long as each other whatever the input is.
+Exporters compute the target of every Reshape from the Shape of some tensor, with Gather, Div,
+Concat and the like. onnx's inference gives each result new unknown dimensions; here a dimension
+keeps its symbol through that arithmetic, so that two tensors can be known to be as long as each
+other whatever the input is.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING
 
-from graphopt.passes.rewrite.matching import integers
+from graphopt.analysis.values import integers
+from graphopt.types import DType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from graphopt.ir import Graph, Node, Value
 
@@ -21,18 +24,38 @@ Dim = int | str
 Dims = tuple[Dim, ...]
 
 _UNARY = frozenset(
-    {"Sigmoid", "Tanh", "Relu", "Sqrt", "Exp", "Neg", "Cast", "Softmax", "Identity", "Erf",
-     "Reciprocal", "LayerNormalization", "RMSNormalization", "Dropout", "Abs", "Log"}
+    {"Abs", "BatchNormalization", "Cast", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu",
+     "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization",
+     "LeakyRelu", "Log", "Neg", "PRelu", "RMSNormalization", "Reciprocal", "Relu", "Sigmoid",
+     "Softmax", "Softplus", "Sqrt", "Tanh"}
 )  # fmt: skip
 _BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Equal", "Greater", "Less", "And", "Or"})
-_INVENTED = ("unk__", "?")
+_INVENTED = ("unk__", "?", "~")
 """How names of dimensions begin that inference made up: the same name is not the same length."""
-_MAX_VECTOR = 16
+_MAX_VECTOR = 64
 """Longer integer tensors are no shapes."""
+_INTEGERS = frozenset({DType.INT64, DType.INT32})
+
+
+def _divide(one: int, other: int) -> int | None:
+    """Divide as ONNX does: towards zero."""
+    if other == 0:
+        return None
+    quotient = abs(one) // abs(other)
+    return quotient if (one < 0) == (other < 0) else -quotient
+
+
+_ARITHMETIC: dict[str, Callable[[int, int], int | None]] = {
+    "Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Div": _divide,
+}  # fmt: skip
 
 
 class Symbols:
-    """Symbolic shapes of all tensors of a graph, and the values of those that are shapes."""
+    """Symbolic shapes of all tensors of a graph, and the values of those that are shapes.
+
+    Args:
+        graph: with types inferred, in topological order; subgraphs are not entered.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self._shapes: dict[Value, Dims | None] = {}
@@ -61,6 +84,10 @@ class Symbols:
         given = integers(value)
         return None if given is None else tuple(given)
 
+    def computed(self) -> Iterator[tuple[Value, tuple[Dim, ...]]]:
+        """Yield every integer tensor that operators make of shapes, with its elements."""
+        yield from self._vectors.items()
+
     def _declared(self, value: Value) -> Dims | None:
         if value.tensor is not None:
             return tuple(value.tensor.shape)
@@ -71,9 +98,9 @@ class Symbols:
             self._new() if isinstance(d, str) and d.startswith(_INVENTED) else d for d in known
         )
 
-    def _new(self) -> str:
+    def _new(self, mark: str = "?") -> str:
         self._fresh += 1
-        return f"?{self._fresh}"
+        return f"{mark}{self._fresh}"
 
     # -- shapes ----------------------------------------------------------------------------
 
@@ -105,7 +132,7 @@ class Symbols:
             "Reshape": self._reshape, "Transpose": _transpose, "Unsqueeze": self._unsqueeze,
             "Slice": self._slice, "MatMul": self._matmul, "Expand": self._expand,
             "Concat": self._concat, "ReduceMean": self._reduce, "Gather": self._gather,
-            "Attention": self._attention,
+            "Attention": self._attention, "Shape": _rank,
         }.get(node.op)  # fmt: skip
         return rule(node, first) if rule is not None else None
 
@@ -131,7 +158,7 @@ class Symbols:
         return self._new()
 
     def _reshape(self, node: Node, source: Dims) -> Dims | None:
-        target = self.vector(node.inputs[1]) if len(node.inputs) > 1 else None
+        target = self._input(node, 1)
         if target is None or node.attribute("allowzero", 0):
             return None
         if any(d == 0 and i >= len(source) for i, d in enumerate(target)):
@@ -157,29 +184,31 @@ class Symbols:
         return symbols[0] if len(symbols) == 1 and over == under else self._new()
 
     def _unsqueeze(self, node: Node, source: Dims) -> Dims | None:
-        axes = self.vector(node.inputs[1]) if len(node.inputs) > 1 else node.attribute("axes")
+        axes = _numbers(self._axes(node))
         if axes is None:
             return None
         made = list(source)
         rank = len(source) + len(axes)
-        for axis in sorted(int(a) % rank for a in axes):
+        for axis in sorted(a % rank for a in axes):
             made.insert(axis, 1)
         return tuple(made)
 
     def _slice(self, node: Node, source: Dims) -> Dims | None:
-        given = [self.vector(v) for v in node.inputs[1:]]
-        if len(given) < 3 or any(g is None for g in given):
+        starts, ends = self._input(node, 1), self._input(node, 2)
+        axes = _numbers(self._input(node, 3))
+        steps = self._input(node, 4) if len(node.inputs) > 4 else (1,) * len(starts or ())
+        if starts is None or ends is None or axes is None or steps is None:
             return None
-        starts, ends, axes = (g or () for g in given[:3])
-        steps = (given[3] or ()) if len(given) > 3 else (1,) * len(starts)
+        if not len(starts) == len(ends) == len(axes) == len(steps):
+            return None
         made = list(source)
         for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-            at = int(axis) % len(source)
+            at = axis % len(source)
             made[at] = self._cut(made[at], start, end, step)
         return tuple(made)
 
     def _cut(self, size: Dim, start: Dim, end: Dim, step: Dim) -> Dim:
-        if all(isinstance(d, int) for d in (size, start, end, step)):
+        if step and all(isinstance(d, int) for d in (size, start, end, step)):
             return len(range(*slice(int(start), int(end), int(step)).indices(int(size))))
         if start == 0 and step == 1 and isinstance(end, str):
             return size if size == end else f"min({end},{size})"
@@ -207,10 +236,10 @@ class Symbols:
         return (*source[:axis], total, *source[axis + 1 :])
 
     def _reduce(self, node: Node, source: Dims) -> Dims | None:
-        axes = self.vector(node.inputs[1]) if len(node.inputs) > 1 else node.attribute("axes")
-        if axes is None or not node.attribute("keepdims", 1):
+        axes = _numbers(self._axes(node))
+        if not axes or not node.attribute("keepdims", 1):
             return None
-        reduced = {int(a) % len(source) for a in axes}
+        reduced = {a % len(source) for a in axes}
         return tuple(1 if i in reduced else d for i, d in enumerate(source))
 
     def _gather(self, node: Node, source: Dims) -> Dims | None:
@@ -230,44 +259,73 @@ class Symbols:
 
     # -- shape arithmetic ------------------------------------------------------------------
 
+    def _input(self, node: Node, index: int) -> tuple[Dim, ...] | None:
+        return self.vector(node.inputs[index]) if len(node.inputs) > index else None
+
+    def _axes(self, node: Node) -> Sequence[Dim] | None:
+        return self._input(node, 1) if len(node.inputs) > 1 else node.attribute("axes")
+
     def _evaluated(self, node: Node) -> tuple[Dim, ...] | None:
         if node.op == "Shape":
             dims = self.shape(node.inputs[0])
-            end = node.attribute("end", len(dims or ()))
-            return None if dims is None else dims[node.attribute("start", 0) : end]
-        if node.op in {"Concat", "Where", "Slice"}:
-            return self._combined(node)
-        known = self.vector(node.inputs[0]) if node.inputs else None
-        if known is None:
+            return None if dims is None else tuple(dims[i] for i in _window(node, dims))
+        rule: Callable[[Node], tuple[Dim, ...] | None] | None = {
+            "Concat": self._together, "Where": self._chosen, "Slice": self._part,
+            "Gather": self._picked, **dict.fromkeys(_ARITHMETIC, self._calculated),
+        }.get(node.op)  # fmt: skip
+        if rule is not None:
+            return rule(node)
+        if node.op == "Cast" and node.attribute("to") not in _INTEGERS:
             return None
-        if node.op in {"Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape"}:
-            return known
-        index = self.vector(node.inputs[1]) if node.op == "Gather" else None
-        if index is None:
-            return None
-        places = [i for i in index if isinstance(i, int) and -len(known) <= i < len(known)]
-        return tuple(known[i] for i in places) if len(places) == len(index) else None
+        return self._input(node, 0) if self._keeps_elements(node) else None
 
-    def _combined(self, node: Node) -> tuple[Dim, ...] | None:
-        if node.op == "Where":
-            return self._chosen(node)
+    def _keeps_elements(self, node: Node) -> bool:
+        """Whether the elements of the input are those of a result of at most one axis."""
+        if node.op in {"Cast", "Identity", "Squeeze"}:
+            return True
+        shape = self.shape(node.outputs[0])
+        return node.op in {"Unsqueeze", "Reshape"} and shape is not None and len(shape) < 2
+
+    def _together(self, node: Node) -> tuple[Dim, ...] | None:
         parts = [self.vector(v) for v in node.inputs]
         if any(p is None for p in parts):
             return None
-        held = [p or () for p in parts]
-        if node.op == "Concat":
-            return tuple(d for part in held for d in part)
-        source, starts, ends = held[:3]
-        step = held[4][0] if len(held) > 4 else 1
-        bounds = (*starts, *ends, step)
-        if len(bounds) != 3 or not all(isinstance(b, int) for b in bounds):
+        return tuple(d for part in parts for d in part or ())
+
+    def _part(self, node: Node) -> tuple[Dim, ...] | None:
+        source = self._input(node, 0)
+        given = [_numbers(self._input(node, i)) for i in (1, 2)]
+        given += [_numbers(self._input(node, 4))] if len(node.inputs) > 4 else [[1]]
+        if source is None or any(g is None or len(g) != 1 for g in given):
             return None
-        return source[slice(*(int(b) for b in bounds))]
+        start, stop, step = (g[0] for g in given if g is not None)
+        return source[start:stop:step] if step else None
+
+    def _picked(self, node: Node) -> tuple[Dim, ...] | None:
+        source, index = self._input(node, 0), _numbers(self._input(node, 1))
+        if source is None or index is None or node.attribute("axis", 0) != 0:
+            return None
+        places = [i for i in index if -len(source) <= i < len(source)]
+        return tuple(source[i] for i in places) if len(places) == len(index) else None
+
+    def _calculated(self, node: Node) -> tuple[Dim, ...] | None:
+        sides = [self._input(node, 0), self._input(node, 1)]
+        longest = max((len(s) for s in sides if s is not None), default=0)
+        wide = [s * longest if s is not None and len(s) == 1 else s for s in sides]
+        if any(s is None or len(s) != longest for s in wide):
+            return None
+        pairs = zip(*(s or () for s in wide), strict=True)
+        return tuple(self._combine(_ARITHMETIC[node.op], one, other) for one, other in pairs)
+
+    def _combine(self, rule: Callable[[int, int], int | None], one: Dim, other: Dim) -> Dim:
+        known = rule(one, other) if isinstance(one, int) and isinstance(other, int) else None
+        # What is computed from a length may be negative, which a length is not.
+        return self._new("~") if known is None else known
 
     def _chosen(self, node: Node) -> tuple[Dim, ...] | None:
         """Evaluate Where(Equal(x, y), a, b), as exporters guard the -1 of Expand."""
         test = node.inputs[0].producer if node.inputs[0] is not None else None
-        if test is None or test.op != "Equal" or test.domain:
+        if test is None or test.op != "Equal" or test.domain or len(node.inputs) != 3:
             return None
         sides = [self.vector(v) for v in (*test.inputs, *node.inputs[1:])]
         longest = max((len(s) for s in sides if s is not None), default=0)
@@ -288,8 +346,27 @@ def _equal(one: Dim, other: Dim) -> bool | None:
     if one == other:
         return True
     numbers = [d for d in (one, other) if isinstance(d, int)]
+    if len(numbers) == 2:
+        return False
+    symbols = [d for d in (one, other) if isinstance(d, str)]
+    computed = any(s.startswith("~") for s in symbols)
     # A length is never negative.
-    return False if len(numbers) == 2 or any(n < 0 for n in numbers) else None
+    return False if any(n < 0 for n in numbers) and not computed else None
+
+
+def _numbers(elements: Sequence[Dim] | None) -> list[int] | None:
+    """Return elements that are all numbers."""
+    found = [d for d in elements or () if isinstance(d, int)]
+    return found if elements is not None and len(found) == len(elements) else None
+
+
+def _window(node: Node, dims: Dims) -> range:
+    """Return the axes that a Shape takes."""
+    return range(len(dims))[node.attribute("start", 0) : node.attribute("end", len(dims))]
+
+
+def _rank(node: Node, source: Dims) -> Dims:
+    return (len(_window(node, source)),)
 
 
 def _transpose(node: Node, source: Dims) -> Dims | None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import static_shape
+from graphopt.analysis import static_shape
+from graphopt.passes.patterns import building
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from graphopt.ir import Graph, Value
-    from graphopt.passes.rewrite.movement_map import SourceMap
+    from graphopt.passes.rewrite.movement.source_map import SourceMap
 
     Array = np.ndarray[Any, Any]
     Shape = tuple[int, ...]

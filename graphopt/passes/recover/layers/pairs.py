@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.ir import Tensor
-from graphopt.passes.recover.layer_inputs import weight_matrix
+from graphopt.passes.patterns.building import replace_constant
+from graphopt.passes.recover.layers.inputs import weight_matrix
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -92,16 +92,6 @@ class LayerPair:
             row = add.inputs[index]
             assert row is not None
             replace_constant(graph, add, index, row.array() / scales)
-
-
-def replace_constant(graph: Graph, node: Node, index: int, values: Array) -> None:
-    """Give one input of a node another constant, float32; the old one goes if nobody reads it."""
-    old = node.inputs[index]
-    assert old is not None
-    tensor = Tensor.from_array(np.asarray(values, dtype=np.float32))
-    node.set_input(index, graph.add_constant(f"{old.name}_scaled", tensor))
-    if not old.uses and old.is_initializer and not old.is_output and not old.is_input:
-        graph.remove_value(old)
 
 
 def layer_pairs(graph: Graph, context: Context) -> list[LayerPair]:

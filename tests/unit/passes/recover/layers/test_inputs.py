@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.passes.recover.layer_inputs import (
+from graphopt.passes.recover.layers.inputs import (
     input_rows,
     layer_inputs,
     observed_layers,

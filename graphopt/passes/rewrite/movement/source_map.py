@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.passes.rewrite.matching import integers, static_shape
+from graphopt.analysis import integers, static_shape
 
 if TYPE_CHECKING:
     from graphopt.ir import Node, Value
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOVING = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Concat",
           "Gather", "Identity", "Pad")  # fmt: skip
-MAX_ELEMENTS = 1 << 14
+MAX_ELEMENTS = 1 << 15
 """Larger tensors are left alone: what moving them costs is not the number of operators."""
 
 

@@ -1,4 +1,4 @@
-"""New operators with static shapes, as the rewriting passes add them to a graph."""
+"""New operators and constants, as passes add them to a graph."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.ir import Tensor
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from graphopt.ir import Graph, Node, Value
+
+    Array = np.ndarray[Any, Any]
 
 
 def add_operator(
@@ -80,6 +84,20 @@ def cut(graph: Graph, value: Value, axis: int, start: int, size: int) -> Value:
     ]
     shape = (*value.shape[:axis], size, *value.shape[axis + 1 :])
     return add_operator(graph, "Slice", [value, *bounds], shape, like=value)
+
+
+def replace_constant(
+    graph: Graph, node: Node, index: int, values: Array, suffix: str = "scaled"
+) -> None:
+    """Give one input of a node another constant of the same type, called after the old one.
+
+    The old one goes if nobody else reads it.
+    """
+    old = node.inputs[index]
+    assert old is not None
+    tensor = Tensor.from_array(np.asarray(values, dtype=old.array().dtype))
+    node.set_input(index, graph.add_constant(f"{old.name}_{suffix}", tensor))
+    graph.drop_constant(old)
 
 
 def remove_unread(graph: Graph) -> None:

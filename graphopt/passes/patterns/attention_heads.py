@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.passes.rewrite import building
-from graphopt.passes.rewrite.matching import made_by
+from graphopt.passes.patterns import building
+from graphopt.passes.patterns.matching import made_by
 
 if TYPE_CHECKING:
+    from graphopt.analysis.symbols import Dims, Symbols
     from graphopt.ir import Graph, Value
-    from graphopt.passes.rewrite.symbols import Dims, Symbols
 
 HEADS_OUTSIDE = [0, 2, 1, 3]
 """The order of axes that brings heads before time, and back."""

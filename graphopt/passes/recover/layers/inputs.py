@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 HEAVY = ("Conv", "Gemm", "MatMul")
 _DAMPING = 0.01
 """Share of the mean power that is added to each feature: what few rows cannot know."""
+_PRECISION = 4e-7
+"""Error of a sum of float32 products, as a share of the sum of squares of all features."""
+_RANGE = (1e-15, 1e15)
+"""Magnitudes whose products float32 can add up."""
 _FEWEST_ROWS = 512
 _ROWS_PER_FEATURE = 2
 _SAMPLES = 8
@@ -63,6 +67,8 @@ class LayerInputs:
         features = matrix.shape[1]
         power = np.trace(matrix, axis1=1, axis2=2) / features
         noise = step * step / 12.0 + _DAMPING * power
+        # Where the mean is all there is, what is left of float32 products may be negative.
+        noise = np.maximum(noise, _PRECISION * np.trace(self.second, axis1=1, axis2=2))
         diagonal = np.arange(features)
         matrix[:, diagonal, diagonal] += noise[:, None]
         return np.asarray(matrix)
@@ -173,7 +179,11 @@ def _measure(
 
 
 class _Moments:
-    """Sums over the rows of one layer."""
+    """Sums over the rows of one layer, for each group of a convolution.
+
+    Not ``graphopt.calibration.gram``, which keeps float64 products of one group: rows of grouped
+    convolutions are multiplied together here, and in float32, which is enough for rounding.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -193,7 +203,8 @@ class _Moments:
         if self.broken or not values.size:
             return
         rows = input_rows(self.node, values, self.per_sample, random)
-        if rows is None or not np.isfinite(rows).all():
+        peak = np.inf if rows is None else float(np.abs(rows).max(initial=0.0))
+        if rows is None or not (peak == 0.0 or _RANGE[0] < peak < _RANGE[1]):
             self.broken = True
             return
         self.waiting.append(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.ir import Tensor
-from graphopt.passes.recover.layer_inputs import HEAVY, observed_layers
+from graphopt.passes.recover.layers.inputs import HEAVY, observed_layers
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class QuantizedLayer:
             return False
         name = f"{old.name}_corrected" if not old.name.endswith("_corrected") else old.name
         self.holder.set_input(self.index, graph.add_constant(name, Tensor.from_array(after)))
-        if not old.uses and old.is_initializer and not old.is_output and not old.is_input:
-            graph.remove_value(old)
+        graph.drop_constant(old)
         return True
 
 

@@ -1,4 +1,4 @@
-"""What the rewriting passes ask of a graph: constants, partners, static shapes, products."""
+"""What passes ask of a graph: who makes and reads a value, means, squares and products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.analysis import only_consumer
+from graphopt.analysis import integers, only_consumer, scalar
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -23,38 +23,12 @@ def is_onnxruntime(target: Target) -> bool:
     return target.runtime == "onnxruntime-cpu" and bool(target.provider)
 
 
-def scalar(value: Value | None) -> float | None:
-    """Return the number that a constant of one element holds."""
-    if value is None or value.tensor is None or value.tensor.size != 1:
-        return None
-    if value.tensor.dtype is DType.STRING:
-        return None
-    return float(value.array().reshape(-1)[0])
-
-
-def integers(value: Value | None) -> list[int] | None:
-    """Return the values of a constant of int32 or int64, flattened."""
-    if value is None or value.tensor is None:
-        return None
-    if value.tensor.dtype not in {DType.INT32, DType.INT64}:
-        return None
-    return [int(v) for v in value.array().reshape(-1)]
-
-
 def partner(node: Node, value: Value) -> Value | None:
     """Return the other operand of an operator of two; ``value`` itself when it is both."""
     if len(node.inputs) != 2 or value not in node.inputs:
         return None
     first, second = node.inputs
     return second if first is value else first
-
-
-def static_shape(value: Value | None) -> tuple[int, ...] | None:
-    """Return the shape when every dimension is a number."""
-    if value is None or value.shape is None:
-        return None
-    sizes = [d for d in value.shape if isinstance(d, int)]
-    return tuple(sizes) if len(sizes) == len(value.shape) else None
 
 
 def made_by(value: Value | None, *ops: str) -> Node | None:

@@ -1,0 +1,1 @@
+"""What passes look for in a graph, and what they add to it."""

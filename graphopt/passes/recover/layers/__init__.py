@@ -1,0 +1,1 @@
+"""The parts of the recovering passes: layers, what they read, and what stands between them."""

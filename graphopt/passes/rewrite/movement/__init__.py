@@ -1,0 +1,1 @@
+"""The parts of merge-data-movement: where elements come from, and the shortest way there."""
