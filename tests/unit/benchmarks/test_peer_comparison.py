@@ -135,7 +135,7 @@ def test_an_operator_that_is_not_executed_as_reported_is_named(load: Any) -> Non
     module = load("arm64_fusion")
     model = graph("m (float[1, 4] a, float[4, 4] b) => (float[1, 4] y) { y = MatMul (a, b) }")
     next(model.walk()).name = "op_0_"
-    case = module.Case(None, "arm64-dotprod", "integer", model, {"op_0_"}, 1, [])
+    case = module.Case(None, "arm64-dotprod", "integer", model, {"op_0_": "integer"}, [])
     found = module.witness(case, model, set())
     assert (found["integer"], found["missing"]) == (0, ["op_0_"])
     assert not module.holds({"arm64": found})
