@@ -143,7 +143,7 @@ class _Search:
     def rounded(self, chosen: Candidate) -> Plan:
         """Return the plan with the rounding of weights that is nearer to the original."""
         insert = chosen.plan.insert
-        if insert is None or insert.rounding != "auto":
+        if insert is None or insert.rounding != "auto" or insert.placement == FLOAT:
             return chosen.plan
         nearer = "balanced"
         learned = self.workshop.make(chosen.plan, rounding="learned")

@@ -118,8 +118,6 @@ class Plan:
 
 
 def _closed(step: Pass) -> Pass:
-    options = {_OPEN[step.name]: _CLOSED[step.name]}
-    if isinstance(step, InsertQdq) and step.rounding == "auto":
-        options["rounding"] = "balanced"
-    changed: Pass = dataclasses.replace(step, **options)  # type: ignore[type-var]
+    closed = {_OPEN[step.name]: _CLOSED[step.name]}
+    changed: Pass = dataclasses.replace(step, **closed)  # type: ignore[type-var]
     return changed

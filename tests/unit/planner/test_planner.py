@@ -14,6 +14,7 @@ from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline import Verifier, probe_feeds
 from graphopt.planner import Decision, choose_plan
 from graphopt.planner import judges as planner
+from graphopt.planner.workshop import Workshop
 from graphopt.recipe import Limits
 from graphopt.runtime import RaceResult, Timing
 from graphopt.testing import context, graph, named_target, random_feeds
@@ -279,3 +280,23 @@ def test_wasm_keeps_float_because_integer_is_forecast_to_be_slower(models: Path)
     assert {o.execution for o in compiled.report.operators} == {"float"}
     with np.load(models / "digits.npz") as data:
         assert len(data.files) >= 1
+
+
+@pytest.mark.parametrize("worse", ["balanced", "learned"])
+def test_the_rounding_that_is_nearer_on_held_out_samples_is_taken(
+    worse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[int, str] = {}
+    make = Workshop.make
+
+    def noted(self: Workshop, plan: Any, *, rounding: str = "balanced") -> Any:
+        candidate = make(self, plan, rounding=rounding)
+        made[id(candidate)] = rounding
+        return candidate
+
+    monkeypatch.setattr(Workshop, "make", noted)
+    monkeypatch.setattr(Workshop, "snr", lambda _, c: 30.0 if made[id(c)] == worse else 40.0)
+    fast = dict.fromkeys(SHAPES.values(), 0.9) | {"float": 1.0, "integer": 0.5}
+    decision = decide(ms=fast, step=InsertQdq(rounding="auto"))
+    assert insert_of(decision).rounding != worse
+    assert insert_of(decision).rounding != "auto"
