@@ -26,7 +26,8 @@ class IntermediateTensors:
     """Runs a model and yields the named tensors of each feed.
 
     The tensors become outputs of copies of the model, as many copies as keep each under
-    ``chunk_bytes``; what is fused across them still computes the same values.
+    ``chunk_bytes``; what is fused across them still computes the same values. Sizes that cannot be
+    inferred are guessed for the first feed, and known from then on.
     """
 
     def __init__(
@@ -42,25 +43,38 @@ class IntermediateTensors:
         self._graph = graph
         self._chunk_bytes = chunk_bytes
         self._sessions: list[tuple[Session, list[str]]] | None = None
+        self._seen: dict[str, int] | None = None
+        """Bytes of each tensor as the first feed showed them, while they are being collected."""
 
     def tensors(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """Yield (name, values) of every wanted tensor for one feed."""
         for name in self._wanted:
             yield name, feed[name]
         if self._sessions is None:
-            self._sessions = self._open(feed)
+            self._sessions = self._open(self._inferred_sizes(feed))
+            self._seen = {} if len(self._sessions) > 1 else None
+        elif self._seen is not None and len(self._seen) == len(self._inner):
+            known, self._seen = self._seen, None
+            if len(_split(self._inner, known, self._chunk_bytes)) < len(self._sessions):
+                self._sessions = self._open(known)
         for session, chunk in self._sessions:
             inputs = {name: feed[name] for name, _, _ in session.inputs}
-            yield from zip(chunk, session.run(inputs, chunk), strict=True)
+            for name, values in zip(chunk, session.run(inputs, chunk), strict=True):
+                if self._seen is not None:
+                    self._seen[name] = getattr(values, "nbytes", _UNKNOWN_BYTES)
+                yield name, values
 
-    def _open(self, feed: Mapping[str, Array]) -> list[tuple[Session, list[str]]]:
-        """Divide the tensors by the sizes that they have for ``feed``."""
+    def _open(self, sizes: Mapping[str, int]) -> list[tuple[Session, list[str]]]:
+        chunks = _split(self._inner, sizes, self._chunk_bytes)
+        return [(open_sparingly(_expose(self._graph, c)), c) for c in chunks]
+
+    def _inferred_sizes(self, feed: Mapping[str, Array]) -> dict[str, int]:
+        """Return the bytes that each tensor has for ``feed``, as far as they can be inferred."""
         if not self._inner:
-            return []
+            return {}
         sized = self._graph.copy()
         ir.infer_shapes(sized, _dims(sized, feed))
-        chunks = _split(sized, self._inner, self._chunk_bytes)
-        return [(open_sparingly(_expose(self._graph, c)), c) for c in chunks]
+        return {name: _nbytes(sized.find(name)) for name in self._inner}
 
 
 def _dims(graph: Graph, feed: Mapping[str, Array]) -> dict[str, int]:
@@ -73,11 +87,11 @@ def _dims(graph: Graph, feed: Mapping[str, Array]) -> dict[str, int]:
     }
 
 
-def _split(graph: Graph, names: Sequence[str], chunk_bytes: int) -> list[list[str]]:
+def _split(names: Sequence[str], sizes: Mapping[str, int], chunk_bytes: int) -> list[list[str]]:
     chunks: list[list[str]] = []
     room = 0
     for name in names:
-        size = _nbytes(graph.find(name))
+        size = sizes[name]
         if not chunks or size > room:
             chunks.append([])
             room = chunk_bytes
