@@ -8,6 +8,7 @@ them, so that nothing gets slower by being quantized.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -131,6 +132,8 @@ class _Search:
     def decide(self) -> Candidate | None:
         """Race what was kept, vary the winner, and return it; None for float."""
         self.speeds = self.judge.speeds(self.kept)
+        if self.judge.is_timed:
+            self._confirm()
         chosen = self._best()
         if chosen is None or chosen.plan.is_exact:
             return chosen
@@ -139,6 +142,14 @@ class _Search:
                 break
             chosen = self._better(chosen, other)
         return chosen
+
+    def _confirm(self) -> None:
+        """Race those that may win once more: what is chosen in doubt must not be so by luck."""
+        ranked = sorted(self.kept, key=lambda c: -self.speeds[c.label])
+        rivals = ranked[:2] + [c for c in ranked[2:] if _is_whole(c.plan)]
+        if len(rivals) > 1:
+            for label, speed in self.judge.glance(rivals).items():
+                self.speeds[label] = math.sqrt(self.speeds[label] * speed)
 
     def rounded(self, chosen: Candidate) -> Plan:
         """Return the plan with the rounding of weights that is nearer to the original."""
