@@ -39,7 +39,7 @@ from graphopt.errors import LimitError
 from graphopt.pipeline import snr_db
 from machine import describe
 from peer_models import default_folder
-from peer_quantize_static import NpzReader
+from peers.samples import Reader
 from workloads import Array, Feed, Workload, scores, workloads
 
 HERE = Path(__file__).parent
@@ -194,8 +194,16 @@ def compiled(workload: Workload, target: str, scratch: Path) -> Case:
 
 def peer(workload: Workload, scratch: Path, *, reduce_range: bool) -> Case:
     """Quantize with onnxruntime's own quantizer."""
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class OrtReader(Reader, CalibrationDataReader):  # type: ignore[misc]
+        """Registered as onnxruntime wants it."""
 
     prepared = scratch / "prepared.onnx"
     quant_pre_process(str(workload.path), str(prepared))
@@ -203,7 +211,7 @@ def peer(workload: Workload, scratch: Path, *, reduce_range: bool) -> Case:
     quantize_static(
         str(prepared),
         str(path),
-        NpzReader(workload.write_calibration(scratch)),
+        OrtReader(workload.write_calibration(scratch)),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,

@@ -22,6 +22,7 @@ from machine import describe
 from workloads import workloads
 
 HERE = Path(__file__).parent
+PEER = HERE / "peers" / "ort_u8s8_per_channel.py"
 RESULTS = HERE / "results" / "compile_cost.json"
 
 
@@ -46,7 +47,7 @@ def commands(model: Path, data: Path, folder: Path) -> dict[str, list[str]]:
             "-o", str(folder / "ours.onnx"),
         ],
         "quantize_static": [
-            sys.executable, str(HERE / "peer_quantize_static.py"), str(model), str(data),
+            sys.executable, str(PEER), str(model), str(data),
             str(folder / "peer.onnx"),
         ],
     }  # fmt: skip

@@ -55,6 +55,7 @@ CODES: dict[str, str] = {
     "W501": "the compiled model was not faster, so the original was kept",
     "W502": "the target's own runtime was not used",
     "W503": "the model is too large to be timed",
+    "W504": "the choice of integer operators failed",
     # Findings of doctor: D1 float although quantized, D2 other than the file says, D3 does not run,
     # D4 slow by itself
     "D101": "the output is not quantized",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.errors import DataError, RecipeError
+from graphopt.errors import DataError, PassError, RecipeError
 from graphopt.pipeline.accuracy import judged_by
 from graphopt.planner.plan import FLOAT, Plan
 from graphopt.planner.precision import Budget, keep_accuracy
@@ -64,6 +64,7 @@ class Stated:
 
         Raises:
             DataError: G216, a drop is stated and cannot be judged.
+            PassError: G301, a drop is stated and planning for it failed.
             RecipeError: G103, the metric must be named.
         """
         steps = _most_integer(steps, candidates)
@@ -74,10 +75,16 @@ class Stated:
             decision = keep_accuracy(graph, steps, context, verifier, budget, measure=self.measure)
         except (DataError, RecipeError):
             raise
-        except Exception:
-            context.log.exception("accuracy could not be planned")
-            # The pass will meet the same fault where it is named, rolled back, or strict.
-            return Kept(steps)
+        except Exception as error:
+            if self.limits.max_drop is not None:
+                raise PassError(
+                    f"the stated drop could not be kept: {type(error).__name__}: {error}",
+                    where="limits.max-drop",
+                    hint="report this with the model; `--min-snr` states a limit without labels",
+                ) from error
+            # The limit in dB is checked once more where the pass is.
+            context.log.debug("accuracy could not be planned", exc_info=error)
+            return Kept(steps, None, (planning_failed(error),))
         notices = (*_resolution(budget), *_given_up(decision.record))
         return Kept(decision.steps, decision.record, notices)
 
@@ -95,6 +102,15 @@ class Stated:
             return False
         found = next((c.snr_db for c in candidates if c.chosen), None)
         return found is not None and found >= self.limits.min_snr_db + _MARGIN_DB
+
+
+def planning_failed(error: Exception) -> Notice:
+    """Return what the report says when the planner itself went wrong."""
+    return Notice(
+        "W504",
+        f"the choice of integer operators failed: {type(error).__name__}: {error}",
+        "say a placement with `--set insert-qdq.placement=...`, and report this with the model",
+    )
 
 
 def quantizing_section(steps: Sequence[Pass]) -> tuple[int, int]:

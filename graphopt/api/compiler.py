@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
-from graphopt.api.budget import Stated, quantizing_section
+from graphopt.api.budget import Stated, planning_failed, quantizing_section
 from graphopt.api.compiled import Compiled
 from graphopt.api.outcome import (
     calibration_record,
@@ -249,9 +249,10 @@ class _Job:
             decision = self._choose(steps, graph, context, verifier)
         except DataError:
             raise
-        except Exception:
-            context.log.exception("planning failed")
+        except Exception as error:
             # The pass will meet the same fault where it is named, rolled back, or strict.
+            self.notices.append(planning_failed(error))
+            context.log.debug("planning failed", exc_info=error)
             decision = Decision(Plan.closed(steps).placed("integer").steps)
         self.candidates = decision.candidates
         self.planned = tuple(s for s in steps if is_open(s))
@@ -265,7 +266,8 @@ class _Job:
         """Leave operators in float where the stated accuracy needs it; write it into the recipe."""
         stated = Stated(self.recipe.limits, self.samples, self.registry, self.measure)
         kept = stated.keep(steps, graph, context, verifier, self.candidates)
-        self.notices += kept.notices
+        # What failed twice for one reason is told once.
+        self.notices += [n for n in kept.notices if n not in self.notices]
         if kept.record is not None:
             self.precision = kept.record
             self._settle(kept.steps)

@@ -145,7 +145,29 @@ class Percentile:
 
 
 @dataclass(frozen=True)
-class Entropy:
+class _OfLevels:
+    """What observers share that look for the best range of a format, by its number of levels."""
+
+    name: ClassVar[str]
+    levels: int = 256
+    symmetric: bool = False
+    bins: int = DEFAULT_BINS
+
+    def __post_init__(self) -> None:
+        _check_levels(self.name, self.levels)
+        _check_bins(self.name, self.bins)
+
+    def start(self) -> HistogramAccumulator:
+        """Return the empty statistics of one tensor."""
+        return HistogramAccumulator(self)
+
+    def choose(self, histogram: StreamingHistogram) -> tuple[float, float]:
+        """Return the best range."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Entropy(_OfLevels):
     """The range with which the quantized values are distributed most like the original ones.
 
     It minimises the Kullback-Leibler divergence; see ``graphopt.calibration.entropy`` for the
@@ -162,17 +184,6 @@ class Entropy:
     """
 
     name: ClassVar[str] = "entropy"
-    levels: int = 256
-    symmetric: bool = False
-    bins: int = DEFAULT_BINS
-
-    def __post_init__(self) -> None:
-        _check_levels(self.name, self.levels)
-        _check_bins(self.name, self.bins)
-
-    def start(self) -> HistogramAccumulator:
-        """Return the empty statistics of one tensor."""
-        return HistogramAccumulator(self)
 
     def choose(self, histogram: StreamingHistogram) -> tuple[float, float]:
         """Return the range with the smallest divergence."""
@@ -180,7 +191,7 @@ class Entropy:
 
 
 @dataclass(frozen=True)
-class Mse:
+class Mse(_OfLevels):
     """The range with the smallest expected squared error of the quantized values.
 
     It weighs the rounding of what is inside against the clipping of what is not; see
@@ -196,17 +207,6 @@ class Mse:
     """
 
     name: ClassVar[str] = "mse"
-    levels: int = 256
-    symmetric: bool = False
-    bins: int = DEFAULT_BINS
-
-    def __post_init__(self) -> None:
-        _check_levels(self.name, self.levels)
-        _check_bins(self.name, self.bins)
-
-    def start(self) -> HistogramAccumulator:
-        """Return the empty statistics of one tensor."""
-        return HistogramAccumulator(self)
 
     def choose(self, histogram: StreamingHistogram) -> tuple[float, float]:
         """Return the range with the smallest expected error."""

@@ -223,6 +223,12 @@ PAGES: dict[str, tuple[str, str]] = {
         "compiling does. The result was checked part by part instead.",
         "Run `graphopt bench` where there is room for both models.",
     ),
+    "W504": (
+        "Something went wrong while placements were tried or the accuracy was planned. Everything "
+        "that can be was made integer instead; what that costs was still checked.",
+        "Report it with the model, or say a placement yourself with "
+        "`--set insert-qdq.placement=integer`.",
+    ),
     **FINDING_PAGES,
 }
 """By code: the cause, and the remedy."""

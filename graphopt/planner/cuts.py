@@ -14,6 +14,7 @@ from __future__ import annotations
 import glob
 import itertools
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,26 +80,20 @@ def minimum_cut(
     """Return the operators to keep in float so that the sum of times and borders is least."""
     import networkx as nx
 
-    network = nx.DiGraph()
+    capacities: defaultdict[tuple[object, object], float] = defaultdict(float)
     for name, cost in costs.floats.items():
-        network.add_edge("integer", ("op", name), capacity=cost * float_scale)
-        other = costs.integers[name]
+        capacities["integer", ("op", name)] += cost * float_scale
+        capacities[("op", name), "float"] += costs.integers[name]
+    for (one, other), cost in costs.borders.items():
+        capacities[("op", one), ("op", other)] += cost * border_scale
+        capacities[("op", other), ("op", one)] += cost * border_scale
+    network = nx.DiGraph()
+    for (tail, head), capacity in capacities.items():
         # An edge without capacity is never cut: what has no integer kernel stays in float.
-        limit = {} if math.isinf(other) else {"capacity": other}
-        network.add_edge(("op", name), "float", **limit)
-    for (one, other_name), cost in costs.borders.items():
-        for tail, head in ((one, other_name), (other_name, one)):
-            _add_capacity(network, ("op", tail), ("op", head), cost * border_scale)
+        limit = {} if math.isinf(capacity) else {"capacity": capacity}
+        network.add_edge(tail, head, **limit)
     _, (_, in_float) = nx.minimum_cut(network, "integer", "float")
     return frozenset(v[1] for v in in_float if isinstance(v, tuple))
-
-
-def _add_capacity(network: object, tail: object, head: object, cost: float) -> None:
-    edges = network  # a networkx.DiGraph, which has no types
-    if edges.has_edge(tail, head):  # type: ignore[attr-defined]
-        edges[tail][head]["capacity"] += cost  # type: ignore[index]
-    else:
-        edges.add_edge(tail, head, capacity=cost)  # type: ignore[attr-defined]
 
 
 def total_cost(costs: Costs, kept: frozenset[str]) -> float:

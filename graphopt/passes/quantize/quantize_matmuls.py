@@ -24,6 +24,10 @@ from graphopt.passes.quantize.qdq.parameters import (
     separates_pairs,
     weight_params,
 )
+from graphopt.passes.quantize.weight_only.blocks import Grid
+from graphopt.passes.quantize.weight_only.operators import DOMAIN
+from graphopt.passes.quantize.weight_only.packing import pack_bits
+from graphopt.passes.quantize.weight_only.round_to_nearest import round_to_nearest
 from graphopt.runtime.arithmetic import has_packed_integers
 from graphopt.types import DType, Effect
 
@@ -35,7 +39,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _MODES = ("auto", "off", "by-rows", "dynamic", "weight-only")
-_DOMAIN = "com.microsoft"
 _BLOCK = 128
 _INTEGER_ACTIVATIONS = 4
 """MatMulNBits: compute on 8-bit activations, scaled per block."""
@@ -91,7 +94,7 @@ class QuantizeMatmuls:
             counts[choice] += 1
         if not any(counts.values()):
             return PassResult(False, ("no product gains by it",))
-        graph.root.opsets.setdefault(_DOMAIN, 1)
+        graph.root.opsets.setdefault(DOMAIN, 1)
         notes = tuple(f"{n} {choice}" for choice, n in counts.items() if n)
         return PassResult(True, notes, {k.replace("-", "_"): n for k, n in counts.items()})
 
@@ -183,7 +186,7 @@ def _replace(graph: Graph, node: Node, choice: str, context: Context) -> None:
         [graph.unique_name(f"{output.name}_integer")],
         attributes,
         name=node.name or graph.unique_name(f"{op}_{output.name}"),
-        domain=_DOMAIN,
+        domain=DOMAIN,
     )
     made.outputs[0].dtype, made.outputs[0].shape = output.dtype, output.shape
     graph.replace_uses(output, made.outputs[0])
@@ -225,28 +228,18 @@ def _dynamic_operands(
 
 
 def _blocked_operands(graph: Graph, stem: str, matrix: Array) -> tuple[list[Value], dict[str, Any]]:
-    """Return weight [N, blocks, block] around 128 and scales [N, blocks] for MatMulNBits.
-
-    Scales are signed so that the largest weight of a block is -128 times its scale: the 256th
-    value is not wasted.
-    """
+    """Return codes [N, blocks, block] around 128 and scales [N * blocks] for MatMulNBits."""
     rows, columns = matrix.shape
-    block = min(_BLOCK, max(16, 1 << (rows - 1).bit_length()))
-    blocks = -(-rows // block)
-    padded = np.zeros((blocks * block, columns), dtype=np.float64)
-    padded[:rows] = matrix
-    pieces = padded.T.reshape(columns, blocks, block)
-    largest = np.take_along_axis(pieces, np.abs(pieces).argmax(axis=2)[..., None], axis=2)[..., 0]
-    scales = np.where(largest != 0, largest / -128.0, 1.0).astype(np.float32)
-    steps = np.clip(np.rint(pieces / scales[..., None].astype(np.float64)), -128, 127)
+    grid = Grid(8, min(_BLOCK, max(16, 1 << (rows - 1).bit_length())), symmetric=True)
+    blocks = round_to_nearest(matrix.T, grid)
     attributes = {
         "K": rows,
         "N": columns,
-        "bits": 8,
-        "block_size": block,
+        "bits": grid.bits,
+        "block_size": grid.block_size,
         "accuracy_level": _INTEGER_ACTIVATIONS,
     }
     return [
-        graph.add_constant(f"{stem}_quantized", (steps + 128).astype(np.uint8)),
-        graph.add_constant(f"{stem}_scale", scales.reshape(-1)),
+        graph.add_constant(f"{stem}_quantized", pack_bits(blocks.codes, grid.bits)),
+        graph.add_constant(f"{stem}_scale", blocks.scales.reshape(-1)),
     ], attributes

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from graphopt import ir
+from graphopt.calibration.moments import ChannelMoments
 from graphopt.passes.base import PassResult
 from graphopt.passes.recover.layers.inputs import layer_inputs, weight_matrix
 from graphopt.passes.recover.layers.quantized import QuantizedLayer, quantized_layers
@@ -115,18 +116,13 @@ def channel_means(
     Returns:
         float64 [channels] by name; absent where the data never reached it or is not finite.
     """
-    sums: dict[str, Array] = {}
-    counts: dict[str, int] = {}
+    moments: dict[str, ChannelMoments] = {}
     for sample, name, values in context.stream(graph, list(axes)):
         if sample >= samples:
             break
-        if not values.size or values.dtype.kind != "f":
+        if not values.size or values.dtype.kind != "f" or not np.isfinite(values).all():
             continue
-        rows = np.moveaxis(values, axes[name], 0).reshape(values.shape[axes[name]], -1)
-        total = rows.sum(axis=1, dtype=np.float64)
-        if name in sums and sums[name].shape != total.shape:
-            continue
-        sums[name] = sums.get(name, 0.0) + total
-        counts[name] = counts.get(name, 0) + rows.shape[1]
-    means = {name: total / counts[name] for name, total in sums.items()}
-    return {name: mean for name, mean in means.items() if np.isfinite(mean).all()}
+        found = moments.setdefault(name, ChannelMoments(axes[name]))
+        if not found.count or len(found.mean) == values.shape[axes[name]]:
+            found.update(values)
+    return {n: m.mean for n, m in moments.items() if m.count}

@@ -298,9 +298,44 @@ def test_a_fault_in_quantization_costs_quantization_and_nothing_else(
     made = graphopt.compile(path, target="arm", data=data)
     failed = [p.name for p in made.report.passes if p.status == "rolled back"]
     assert failed == ["insert-qdq"]
-    assert [n.code for n in made.report.notices] == ["G301"]
+    assert [n.code for n in made.report.notices] == ["W504", "G301"]
     with pytest.raises(GraphOptError, match="oops"):
         graphopt.compile(path, target="arm", data=data, strict=True)
+
+
+def test_a_fault_of_the_planner_is_told_and_the_model_is_quantized(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("graphopt.api.compiler.choose_plan", broken)
+    made = graphopt.compile(models / "digits_resnet.onnx", target="arm", data=models / "digits.npz")
+    (notice,) = made.report.notices
+    assert notice.code == "W504"
+    assert "ZeroDivisionError: oops" in notice.message
+    assert made.graph.nodes("QuantizeLinear")
+
+
+def test_a_stated_drop_that_cannot_be_planned_for_is_an_error(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("graphopt.api.budget.keep_accuracy", broken)
+    with np.load(models / "digits.npz") as stored:
+        data = {name: stored[name] for name in stored.files}
+    data["labels"] = np.arange(len(next(iter(data.values())))) % 10
+    with pytest.raises(GraphOptError, match="stated drop could not be kept") as raised:
+        graphopt.compile(
+            models / "digits_resnet.onnx",
+            target="arm",
+            data=data,
+            recipe="integer",
+            overrides=["limits.max-drop=1.0"],
+        )
+    assert (raised.value.code, raised.value.where) == ("G301", "limits.max-drop")
 
 
 def test_a_budget_that_nothing_meets_leaves_the_model_exact(compiled: Callable) -> None:

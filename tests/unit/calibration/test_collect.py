@@ -13,7 +13,6 @@ import pytest
 
 from graphopt.calibration.ahead import run_ahead
 from graphopt.calibration.base import InputSpec, RangeStatistics
-from graphopt.calibration.channels import collect_channels
 from graphopt.calibration.collect import Collected, collect
 from graphopt.calibration.observers import Entropy, MinMax, Mse, Percentile
 from graphopt.calibration.sources import open_dataset
@@ -286,27 +285,3 @@ def test_a_dataset_that_fails_on_the_way() -> None:
     with pytest.raises(DataError) as caught:
         collect(Engine(), open_dataset(list(feeds()), ONE), MinMax(), ["double"])
     assert caught.value.code == "G214"
-
-
-# --- channels -----------------------------------------------------------------
-
-
-def test_statistics_of_channels() -> None:
-    samples = [RNG.standard_normal((1, 10)).astype(np.float32) for _ in range(20)]
-    extra = {
-        "late": np.array([[1.0, np.nan]], np.float32),
-        "text": np.array([["a"]], object),
-        "scalar": np.array(1.0, np.float32),
-    }
-    axes = {"double": 1, "relu": -1, "late": 1, "text": 1, "scalar": 0, "absent": 0}
-    found = collect_channels(Engine(extra=extra), open_dataset(samples, ONE), axes)
-    assert list(found) == ["double", "relu"]
-    everything = 2 * np.concatenate(samples).astype(np.float64)
-    stats = found["double"]
-    np.testing.assert_array_equal(stats.low, everything.min(axis=0))
-    np.testing.assert_array_equal(stats.high, everything.max(axis=0))
-    np.testing.assert_array_equal(stats.peak, np.abs(everything).max(axis=0))
-    np.testing.assert_allclose(stats.mean, everything.mean(axis=0), rtol=0, atol=1e-12)
-    np.testing.assert_allclose(stats.variance, everything.var(axis=0), rtol=1e-12)
-    assert stats.samples == 20
-    assert collect_channels(Engine(), open_dataset(ragged(9), ONE), {"double": 1}) == {}

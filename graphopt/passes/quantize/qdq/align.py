@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.passes.patterns.building import replace_constant
+from graphopt.passes.quantize.qdq.border import reads_at_border
 from graphopt.passes.quantize.qdq.placement import REARRANGING
 from graphopt.passes.quantize.qdq.unfold import unfold_stem
 
@@ -79,27 +80,6 @@ def _align_input(graph: Graph, node: Node, block: int) -> bool:
     _drop(graph, dequantize)
     _replace_weight(graph, weight, np.pad(_stored(weight), [*widths.tolist()]))
     return True
-
-
-def reads_at_border(dequantize: Node) -> bool:
-    """Whether the integers that are read come from a Q on the border of the island."""
-    quantize = dequantize.inputs[0].producer if dequantize.inputs[0] is not None else None
-    return quantize is not None and quantize.op == "QuantizeLinear" and _is_border(quantize)
-
-
-def _is_border(quantize: Node) -> bool:
-    """Whether the tensor comes into the island here, rather than from an integer operator."""
-    source = quantize.inputs[0]
-    producer = source.producer if source is not None else None
-    while producer is not None and producer.op in {"Relu", "Clip"}:
-        before = producer.inputs[0]
-        producer = before.producer if before is not None else None
-    if producer is None:
-        return True
-    return not any(
-        v is not None and v.producer is not None and v.producer.op == "DequantizeLinear"
-        for v in producer.inputs
-    )
 
 
 def _align_output(

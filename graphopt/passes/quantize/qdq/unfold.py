@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.passes.quantize.qdq.border import reads_at_border
+
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node, Value
 
@@ -27,9 +29,6 @@ def unfold_stem(graph: Graph, node: Node, block: int) -> bool:
 
     Exact: every product is the same one, and those that are added have weight zero.
     """
-    # Here, because alignment of channels is what this is a case of.
-    from graphopt.passes.quantize.qdq.align import reads_at_border
-
     dequantize, weight = _producer(node.inputs[0]), _producer(node.inputs[1])
     if dequantize is None or weight is None or not reads_at_border(dequantize):
         return False
