@@ -62,8 +62,9 @@ HOOKS = {
     "readers": "Asked in order of name whether they accept what `--data` names; the built-in ones "
     "are asked first.",
     "metrics": "Found by `Registry.metric`. No command of this version calls one.",
-    "importance": "Reserved: this version has no pruning, so nothing calls it.",
-    "coupling": "Reserved: this version has no pruning, so nothing calls it.",
+    "importance": "Named by the option `criterion` of `prune-channels`; the fields are its options.",
+    "coupling": "Asked by `prune-channels` about every node of that operator; a rule of graphopt's "
+    "own comes first.",
     "executors": "Found by `Registry.executor`. No command of this version fans out.",
     "commands": "Looked up when `graphopt` is given a command that is not built in.",
 }

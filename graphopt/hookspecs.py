@@ -6,7 +6,7 @@ first asked for. pluggy finds the plugins; the order in which they are found nev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     import click
 
+    from graphopt.analysis.coupling import CouplingRule
     from graphopt.calibration.base import Observer, Reader
     from graphopt.cost.base import CostModel
     from graphopt.passes.base import Pass
+    from graphopt.passes.prune.importance.base import Importance
     from graphopt.targets.base import Target
 
 hookspec = pluggy.HookspecMarker("graphopt")
@@ -59,13 +61,13 @@ def graphopt_register_metrics() -> Sequence[tuple[str, Callable[..., float]]]:  
 
 
 @hookspec
-def graphopt_register_importance() -> Sequence[type[Any]]:  # type: ignore[empty-body]
-    """Return channel importance criteria for pruning; reserved until pruning lands. Since 0.1."""
+def graphopt_register_importance() -> Sequence[type[Importance]]:  # type: ignore[empty-body]
+    """Return importance criteria: frozen dataclasses with ``name`` and ``scores``. Since 0.1."""
 
 
 @hookspec
-def graphopt_register_coupling() -> Sequence[tuple[str, Callable[..., Any]]]:  # type: ignore[empty-body]
-    """Return (operator, rule) pairs for pruning; reserved until pruning lands. Since 0.1."""
+def graphopt_register_coupling() -> Sequence[CouplingRule]:  # type: ignore[empty-body]
+    """Return rules that say how operators couple the axes of their tensors. Since 0.1."""
 
 
 @hookspec

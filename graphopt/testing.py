@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from graphopt import ir
+from graphopt.analysis.coupling.rules import BUILTIN_RULES
 from graphopt.calibration.base import RangeStatistics
 from graphopt.calibration.observers import MinMax
 from graphopt.calibration.sources import open_dataset
@@ -207,6 +208,7 @@ def context(
         dataset=dataset,
         observer=MinMax(),
         seed=seed,
+        find_rules=lambda: {rule.name: rule for rule in BUILTIN_RULES},
         given=ranges,
     )
 

@@ -1,4 +1,4 @@
-"""What graphopt itself registers for judging outputs, through the hook that plugins use."""
+"""What graphopt itself registers for judging outputs and coupling axes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from graphopt.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from graphopt.analysis.coupling import CouplingRule
 
 
 @hookimpl
@@ -20,3 +22,11 @@ def graphopt_register_metrics() -> Sequence[tuple[str, Callable[..., float]]]:
         ("psnr", metrics.psnr),
         ("negative-mse", metrics.negative_mse),
     ]
+
+
+@hookimpl
+def graphopt_register_coupling() -> Sequence[CouplingRule]:
+    """Return the coupling rules that come with graphopt."""
+    from graphopt.analysis.coupling.rules import BUILTIN_RULES
+
+    return list(BUILTIN_RULES)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from graphopt import ir
 from graphopt.api.budget import quantizing_section
 from graphopt.api.setup import (
-    cost_model,
+    SEED,
     find_target,
+    make_context,
     make_passes,
-    observer_of,
     open_samples,
     resolve_recipe,
 )
@@ -20,13 +20,12 @@ from graphopt.calibration.dataset import take
 from graphopt.calibration.sources import open_dataset
 from graphopt.errors import DataError, ModelError
 from graphopt.passes.quantize.insert_qdq import InsertQdq
-from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
+from graphopt.pipeline import Runner, Verifier, probe_feeds
 from graphopt.pipeline.sensitivity import Sensitivity
 from graphopt.planner.plan import Plan
 from graphopt.registry import Registry
 from graphopt.report import QuantizationAnalysis
 from graphopt.runtime import HEAVY, INTEGER_KERNELS
-from graphopt.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 32
 """Samples that noise is measured on, unless more are asked for."""
-_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,17 +163,9 @@ def _quantized(
         )
     divided = open_samples(data, recipe.calibration, graph, registry)
     assert divided is not None
-    context = PipelineContext(
-        target=target,
-        cost=cost_model(target, registry),
-        dataset=divided.calibration,
-        observer=observer_of(recipe.calibration, registry),
-        seed=_SEED,
-        version=VERSION,
-        observe=observe,
-    )
+    context = make_context(recipe, target, registry, divided.calibration, observe=observe)
     real = [feed for _, feed in zip(range(2), divided.calibration, strict=False)]
-    verifier = Verifier(graph, target, probe_feeds(graph, real, _SEED), list(divided.held_out))
+    verifier = Verifier(graph, target, probe_feeds(graph, real, SEED), list(divided.held_out))
     # Noise is what is asked for here: no amount of it is too much.
     limits = dataclasses.replace(recipe.limits, min_snr_db=-1e9)
     runner = Runner(context, verifier, limits)

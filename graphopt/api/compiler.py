@@ -21,18 +21,18 @@ from graphopt.api.outcome import (
     operators,
 )
 from graphopt.api.setup import (
+    SEED,
     Samples,
-    cost_model,
     find_target,
+    make_context,
     make_passes,
-    observer_of,
     open_samples,
     resolve_recipe,
 )
 from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError, ModelError, RecipeError
-from graphopt.pipeline import PipelineContext, Runner, Verifier, probe_feeds
+from graphopt.pipeline import Runner, Verifier, probe_feeds
 from graphopt.planner import (
     FLOAT,
     Decision,
@@ -55,13 +55,13 @@ if TYPE_CHECKING:
     from graphopt.calibration.sources import Source
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
+    from graphopt.pipeline import PipelineContext
     from graphopt.recipe import Recipe
     from graphopt.report import CandidateRecord, Observe, PrecisionRecord
     from graphopt.targets.base import Target
 
 RACE_SECONDS = 1.0
 """How long candidates are timed on the host, all together."""
-SEED = 0
 
 
 def compile_model(
@@ -180,14 +180,9 @@ class _Job:
 
     def run(self, started: float) -> Compiled:
         """Run the recipe's passes and put the report together."""
-        context = PipelineContext(
-            target=self.target,
-            cost=cost_model(self.target, self.registry),
-            dataset=self.samples.calibration if self.samples else None,
-            observer=observer_of(self.recipe.calibration, self.registry),
-            seed=SEED,
-            version=VERSION,
-            observe=self.observe,
+        calibration = self.samples.calibration if self.samples else None
+        context = make_context(
+            self.recipe, self.target, self.registry, calibration, observe=self.observe
         )
         verifier = self._verifier()
         runner = Runner(

@@ -10,6 +10,7 @@ from graphopt.api.source import input_specs
 from graphopt.calibration.dataset import Subset, split, spread, take
 from graphopt.calibration.sources import open_dataset
 from graphopt.errors import TargetError
+from graphopt.pipeline import PipelineContext
 from graphopt.recipe import (
     ResolvedRecipe,
     check_requirements,
@@ -20,6 +21,7 @@ from graphopt.recipe import (
 )
 from graphopt.registry import Registry
 from graphopt.targets import read_target
+from graphopt.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +32,12 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.recipe import Calibration, Recipe
+    from graphopt.report import Observe
     from graphopt.targets.base import Target
 
+
+SEED = 0
+"""Of every random choice of a compile."""
 
 _ENOUGH_LABELLED = 100
 _MOST_LABELLED = 2000
@@ -133,6 +139,28 @@ def make_passes(recipe: Recipe, registry: Registry) -> list[Pass]:
 def observer_of(calibration: Calibration, registry: Registry) -> Observer:
     """Build the observer of a calibration."""
     return make_observer(calibration, registry.observer_class(calibration.observer))
+
+
+def make_context(
+    recipe: Recipe,
+    target: Target,
+    registry: Registry,
+    calibration: Dataset | None,
+    *,
+    observe: Observe | None = None,
+) -> PipelineContext:
+    """Build what the passes of one compile are given."""
+    return PipelineContext(
+        target=target,
+        cost=cost_model(target, registry),
+        dataset=calibration,
+        observer=observer_of(recipe.calibration, registry),
+        seed=SEED,
+        version=VERSION,
+        observe=observe,
+        find_rules=registry.coupling_rules,
+        find_importances=registry.importances,
+    )
 
 
 def cost_model(target: Target, registry: Registry) -> CostModel:

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from graphopt.analysis.coupling import CouplingRule
     from graphopt.calibration.base import RangeStatistics
     from graphopt.cost.base import CostModel
     from graphopt.ir import Graph, Node
+    from graphopt.passes.prune.importance.base import Importance
     from graphopt.targets.base import Target
     from graphopt.types import Effect
 
@@ -49,6 +51,16 @@ class Context(Protocol):
     @property
     def cost(self) -> CostModel:
         """Estimates latency, memory, size and energy of a graph on the target."""
+        ...
+
+    @property
+    def coupling_rules(self) -> Mapping[str, CouplingRule]:
+        """How operators couple the axes of their tensors, by operator; plugins add to it."""
+        ...
+
+    @property
+    def importances(self) -> Mapping[str, type[Importance]]:
+        """The criteria that say what matters least, by name; plugins add to it."""
         ...
 
     @property

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from graphopt.analysis.coupling import CouplingRule
     from graphopt.calibration.base import Dataset, Observer, RangeStatistics
     from graphopt.cost.base import CostModel
     from graphopt.ir import Graph, Node
+    from graphopt.passes.prune.importance.base import Importance
     from graphopt.report import Observe
     from graphopt.targets.base import Target
 
@@ -39,6 +41,8 @@ class PipelineContext:
         seed: of every random choice.
         version: of graphopt; cached statistics of another version are not used.
         observe: is told about progress.
+        find_rules: gives the coupling rules; called when a pass asks, as plugins are loaded then.
+        find_importances: gives the importance criteria; called likewise.
     """
 
     target: Target
@@ -48,6 +52,8 @@ class PipelineContext:
     seed: int = 0
     version: str = ""
     observe: Observe | None = None
+    find_rules: Callable[[], Mapping[str, CouplingRule]] = dict
+    find_importances: Callable[[], Mapping[str, type[Importance]]] = dict
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("graphopt"))
     explanations: dict[tuple[str, str], Explanation] = field(default_factory=dict)
     running: str = ""
@@ -59,6 +65,18 @@ class PipelineContext:
     def has_data(self) -> bool:
         """Whether the user gave calibration data."""
         return self.dataset is not None
+
+    @property
+    def coupling_rules(self) -> Mapping[str, CouplingRule]:
+        """How operators couple the axes of their tensors, by operator."""
+        rules: Mapping[str, CouplingRule] = self.remember("coupling rules", self.find_rules)
+        return rules
+
+    @property
+    def importances(self) -> Mapping[str, type[Importance]]:
+        """The criteria that say what matters least, by name."""
+        found: Mapping[str, type[Importance]] = self.remember("importances", self.find_importances)
+        return found
 
     def ranges(self, graph: Graph, names: Sequence[str]) -> Mapping[str, RangeStatistics]:
         """Return the range of each named tensor; runs the data once per graph, cached on disk."""

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     import click
 
+    from graphopt.analysis.coupling import CouplingRule
     from graphopt.calibration.base import Observer, Reader
     from graphopt.cost.base import CostModel
     from graphopt.passes.base import Pass
+    from graphopt.passes.prune.importance.base import Importance
     from graphopt.targets.base import Target
 
 T = TypeVar("T")
@@ -119,6 +121,13 @@ def _target(item: Any) -> tuple[tuple[str, ...], Any]:
     return (item.name, *item.aliases), item
 
 
+def _coupling_rule(item: Any) -> tuple[tuple[str, ...], Any]:
+    from graphopt.analysis.coupling import CouplingRule
+
+    _expect(isinstance(item, CouplingRule), "is not a CouplingRule")
+    return (item.name,), item
+
+
 def _pair(item: Any) -> tuple[tuple[str, ...], Any]:
     good = isinstance(item, tuple) and len(item) == 2 and callable(item[1])
     _expect(good, "is not a pair (name, function)")
@@ -140,8 +149,10 @@ READERS: Kind[type[Reader]] = Kind("readers", "reader", _class("accepts", "open"
 METRICS: Kind[Callable[..., float]] = Kind("metrics", "metric", _pair)
 EXECUTORS: Kind[Callable[[str], Executor]] = Kind("executors", "executor", _pair)
 COMMANDS: Kind[click.Command] = Kind("commands", "command", _command, code="G108")
-IMPORTANCE: Kind[type[Any]] = Kind("importance", "importance criterion", _class())
-COUPLING: Kind[Callable[..., Any]] = Kind("coupling", "coupling rule", _pair)
+IMPORTANCE: Kind[type[Importance]] = Kind(
+    "importance", "importance criterion", _class("scores", options=True)
+)
+COUPLING: Kind[CouplingRule] = Kind("coupling", "coupling rule", _coupling_rule)
 
 _ALL: tuple[Kind[Any], ...] = (
     *(PASSES, TARGETS, OBSERVERS, COST_MODELS, READERS),

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     import click
 
+    from graphopt.analysis.coupling import CouplingRule
     from graphopt.calibration.base import Observer, Reader
     from graphopt.cost.base import CostModel
     from graphopt.errors import GraphOptError
     from graphopt.passes.base import Pass
+    from graphopt.passes.prune.importance.base import Importance
     from graphopt.registry.kinds import Kind
     from graphopt.targets.base import Target
 
@@ -112,6 +114,14 @@ class Registry:
     def metric(self, name: str) -> Callable[..., float]:
         """Return one metric; raises RecipeError G103."""
         return self._find(kinds.METRICS, name)[1]
+
+    def importances(self) -> dict[str, type[Importance]]:
+        """Return every importance criterion by name."""
+        return self._all(kinds.IMPORTANCE)
+
+    def coupling_rules(self) -> dict[str, CouplingRule]:
+        """Return every coupling rule by operator, after its domain where it has one."""
+        return self._all(kinds.COUPLING)
 
     def executors(self) -> dict[str, Callable[[str], Executor]]:
         """Return what makes an executor from a URL, by URL scheme."""

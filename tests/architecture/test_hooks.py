@@ -14,6 +14,7 @@ import click
 import pytest
 
 from graphopt import hookspecs
+from graphopt.analysis.coupling import CouplingRule
 from graphopt.hookspecs import hookimpl
 from graphopt.passes.base import PassResult
 from graphopt.registry import Registry
@@ -69,17 +70,21 @@ class Tape:
         return object()
 
 
+@dataclass(frozen=True)
 class Weight:
     """An importance criterion."""
 
-    name = "weight"
+    name: ClassVar[str] = "weight"
+
+    def scores(self, evidence: object, kept: object) -> object:
+        return object()
 
 
 def score(outputs: object, labels: object) -> float:
     return 1.0
 
 
-def couple(node: object) -> None: ...
+def couple(node: object, links: object) -> None: ...
 
 
 def pool(url: str) -> Executor:
@@ -88,6 +93,7 @@ def pool(url: str) -> Executor:
 
 BOARD = replace(host_target(), name="board", aliases=(), is_host=False)
 SAY = click.Command("say")
+RULE = CouplingRule("Conv", couple)
 
 CASES: dict[str, tuple[Any, Callable[[Registry], Any], Any]] = {
     "graphopt_register_passes": (Step, lambda r: r.pass_class("step"), Step),
@@ -100,13 +106,13 @@ CASES: dict[str, tuple[Any, Callable[[Registry], Any], Any]] = {
     "graphopt_register_commands": (SAY, lambda r: r.commands()["say"], SAY),
     "graphopt_register_importance": (
         Weight,
-        lambda r: r.provider_of("importance", "weight"),
-        "graphopt",
+        lambda r: r.importances()["weight"],
+        Weight,
     ),
     "graphopt_register_coupling": (
-        ("Conv", couple),
-        lambda r: r.provider_of("coupling", "Conv"),
-        "graphopt",
+        RULE,
+        lambda r: r.coupling_rules()["Conv"],
+        RULE,
     ),
 }
 """By hook: what an implementation returns, how it is looked up, and what the look-up gives."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import click
 import pytest
 
+from graphopt.analysis.coupling import CouplingRule
 from graphopt.errors import CODES, PluginError
 from graphopt.registry import KINDS
 from graphopt.targets.base import Target
@@ -94,6 +95,18 @@ def function(*arguments: object) -> float:
     return 0.0
 
 
+@dataclass(frozen=True)
+class Weigh:
+    """An importance criterion."""
+
+    name: ClassVar[str] = "weigh"
+
+    def scores(self, evidence: object, kept: object) -> object:
+        return object()
+
+
+RULE = CouplingRule("Conv", function)
+
 GOOD: dict[str, tuple[Any, tuple[str, ...], Any]] = {
     "passes": (Step, ("step",), Step),
     "targets": (BOARD, ("board", "b"), BOARD),
@@ -103,8 +116,8 @@ GOOD: dict[str, tuple[Any, tuple[str, ...], Any]] = {
     "metrics": (("top-1", function), ("top-1",), function),
     "executors": (("tcp", function), ("tcp",), function),
     "commands": (COMMAND, ("hello",), COMMAND),
-    "importance": (Price, ("price",), Price),
-    "coupling": (("Conv", function), ("Conv",), function),
+    "importance": (Weigh, ("weigh",), Weigh),
+    "coupling": (RULE, ("Conv",), RULE),
 }
 
 
@@ -153,8 +166,10 @@ def test_what_a_hook_promises_is_accepted(kind: str, container: type) -> None:
         ("metrics", [(1, function)], "a tuple, which has no usable name: 1"),
         ("executors", [("tcp", function, 1)], "a tuple, which is not a pair (name, function)"),
         ("commands", [print], "which is not a click command"),
-        ("importance", [Price()], "a Price, which is not a class"),
-        ("coupling", [("", function)], "which has no usable name: ''"),
+        ("importance", [Price], "`Price`, which has no method `scores`"),
+        ("importance", [Weigh()], "a Weigh, which is not a class"),
+        ("coupling", [("Conv", function)], "a tuple, which is not a CouplingRule"),
+        ("coupling", [CouplingRule("", function)], "which has no usable name: ''"),
     ],
 )
 def test_what_a_hook_does_not_promise_is_refused(kind: str, returned: object, fault: str) -> None:

@@ -1,0 +1,72 @@
+"""Axes of tensors, and the atoms that they consist of: one per index."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from graphopt.ir import Value
+
+    Array = np.ndarray[Any, Any]
+
+
+class Axis(NamedTuple):
+    """One axis of one tensor; ``position`` counts from the front, so it is never negative."""
+
+    value: Value
+    position: int
+
+    @property
+    def size(self) -> int | None:
+        """Number of indices; None where it is not known before the graph runs."""
+        shape = self.value.shape
+        if shape is None or self.position >= len(shape):
+            return None
+        size = shape[self.position]
+        return size if isinstance(size, int) else None
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"`{self.value.name}` axis {self.position}"
+
+
+class AtomTable:
+    """Numbers the atoms (tensor, axis, index) of a graph.
+
+    Numbers follow the names of tensors, not the order of nodes, so that nothing that is decided by
+    them depends on how a graph happens to be sorted.
+    """
+
+    def __init__(self, values: Iterable[Value]) -> None:
+        self._first: dict[Axis, int] = {}
+        self.axes: list[Axis] = []
+        self.count = 0
+        for value in sorted(set(values), key=lambda value: value.name):
+            for position in range(len(value.shape or ())):
+                axis = Axis(value, position)
+                if axis.size:
+                    self._first[axis] = self.count
+                    self.axes.append(axis)
+                    self.count += axis.size
+
+    def __contains__(self, axis: Axis) -> bool:
+        """Whether the axis has atoms: its size is known and not zero."""
+        return axis in self._first
+
+    def atoms(self, axis: Axis, indices: Array | None = None) -> Array:
+        """Return the atoms of an axis, or of some of its indices; int64, in order of index."""
+        first = self._first[axis]
+        if indices is None:
+            assert axis.size is not None
+            return np.arange(first, first + axis.size)
+        return first + np.asarray(indices, dtype=np.int64)
+
+    def owners(self) -> Array:
+        """Return the number in ``axes`` of each atom's axis; int64 [count]."""
+        sizes = [axis.size or 0 for axis in self.axes]
+        return np.repeat(np.arange(len(self.axes)), sizes)

@@ -1,0 +1,158 @@
+"""Couple the axes of a graph: ask every operator's rule, close what they say, group the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphopt.analysis.coupling import products
+from graphopt.analysis.coupling.axes import AtomTable, Axis
+from graphopt.analysis.coupling.components import connected
+from graphopt.analysis.coupling.groups import Coupling, group_units
+from graphopt.analysis.coupling.links import Links
+from graphopt.analysis.uses import captured_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from graphopt.analysis.coupling.links import Product
+    from graphopt.analysis.coupling.rule import CouplingRule
+    from graphopt.ir import Graph, Node
+
+    Array = np.ndarray[Any, Any]
+
+
+def couple(
+    graph: Graph, rules: Mapping[str, CouplingRule], *, prefer_heads: bool = True
+) -> Coupling:
+    """Return what can be removed from a graph, and what has to go with it.
+
+    The graph must have shapes (``ir.infer_shapes``); what has none is frozen, as are inputs and
+    outputs, what inner graphs read, and everything around an operator without a rule.
+
+    Args:
+        graph: is not changed.
+        rules: by name: the operator, after its domain and a dot where it is not the default one.
+        prefer_heads: whether attention loses whole heads rather than features of every head.
+    """
+    links = Links(graph, AtomTable(_tensors(graph)))
+    _freeze_borders(graph, links)
+    for node in graph.nodes():
+        links.begin()
+        _apply(node, rules, links)
+        links.finish(node)
+    return group_units(links, _close(links, prefer_heads))
+
+
+def rule_for(node: Node, rules: Mapping[str, CouplingRule]) -> CouplingRule | None:
+    """Return the rule of a node's operator; None when there is none."""
+    return rules.get(f"{node.domain}.{node.op}" if node.domain else node.op)
+
+
+def _tensors(graph: Graph) -> list[Any]:
+    used = {v for n in graph.nodes() for v in (*n.inputs, *n.outputs) if v is not None and v.name}
+    return [*used, *(set(graph.values()) - used)]
+
+
+def _freeze_borders(graph: Graph, links: Links) -> None:
+    for value in graph.inputs:
+        if not value.is_constant:
+            links.freeze_value(value, "it is an input of the model")
+    for value in graph.outputs:
+        links.freeze_value(value, "it is an output of the model")
+
+
+def _apply(node: Node, rules: Mapping[str, CouplingRule], links: Links) -> None:
+    rule = rule_for(node, rules)
+    if node.subgraphs:
+        links.freeze_node(node, f"{node.op} `{node.label}` holds an inner graph")
+        for value in captured_values(node):
+            links.freeze_value(value, f"an inner graph of `{node.label}` reads it")
+    elif rule is None:
+        links.freeze_node(node, f"there is no coupling rule for {node.op} (`{node.label}`)")
+    elif any(v is not None and v.name and v.shape is None for v in (*node.inputs, *node.outputs)):
+        links.freeze_node(node, f"not all shapes around {node.op} `{node.label}` are known")
+    else:
+        rule.couple(node, links)
+
+
+class _Closure:
+    """Components so far, and which of them are frozen."""
+
+    def __init__(self, links: Links) -> None:
+        self.table = links.table
+        self.labels = np.arange(links.table.count)
+        self.frozen = np.zeros(links.table.count, dtype=bool)
+        for atoms, _ in links.frozen:
+            self.frozen[atoms] = True
+        self.join(links.edges)
+
+    def join(self, edges: list[tuple[Array, Array]]) -> None:
+        if edges:
+            first = np.concatenate([one for one, _ in edges])
+            second = np.concatenate([other for _, other in edges])
+            self.labels = connected(self.labels, first, second)
+
+    def spread(self) -> Array:
+        """Return for each atom whether its component is frozen."""
+        roots = np.zeros_like(self.frozen)
+        roots[self.labels[self.frozen]] = True
+        return np.asarray(roots[self.labels])
+
+    def marked(self, atoms: list[Array]) -> Array:
+        """Return for each atom whether its component holds one of these."""
+        roots = np.zeros(self.frozen.size, dtype=bool)
+        for some in atoms:
+            roots[self.labels[some]] = True
+        return np.asarray(roots[self.labels])
+
+
+def _close(links: Links, prefer_heads: bool) -> Array:
+    """Settle all products; return the component of each atom."""
+    closure = _Closure(links)
+    waiting = sorted(links.products, key=lambda p: (p.whole.value.name, p.whole.position))
+    choosing = False
+    while waiting:
+        settled, waiting = _settle(links, closure, waiting, choosing, prefer_heads)
+        for product, factor in settled:
+            _fix_others(links, closure, product, factor)
+        closure.join([products.ties(product, factor, links.table) for product, factor in settled])
+        choosing = not settled
+    return closure.labels
+
+
+def _settle(
+    links: Links, closure: _Closure, waiting: list[Product], choosing: bool, prefer_heads: bool
+) -> tuple[list[tuple[Product, Axis]], list[Product]]:
+    frozen = closure.spread()
+    heads = closure.marked(links.batched)
+
+    def is_frozen(axis: Axis) -> bool:
+        return bool(frozen[links.table.atoms(axis)].all())
+
+    def rank(axis: Axis) -> tuple[int, int, int]:
+        atoms = links.table.atoms(axis)
+        stacked = bool(heads[atoms].any())
+        return (int(stacked == prefer_heads), axis.size or 0, -int(closure.labels[atoms[0]]))
+
+    settled, left = [], []
+    for product in waiting:
+        # A whole axis that stays keeps all of its factors: the first one will do.
+        stays = is_frozen(product.whole)
+        chosen = rank if choosing or stays else None
+        factor = products.settle(product, links.table, is_frozen, chosen)
+        if factor is None:
+            left.append(product)
+        else:
+            settled.append((product, factor))
+    return settled, left
+
+
+def _fix_others(links: Links, closure: _Closure, product: Product, factor: Axis) -> None:
+    for axis in product.factors:
+        if axis != factor:
+            reason = products.TAKEN.format(node=product.node.label)
+            atoms = links.table.atoms(axis)
+            links.frozen.append((atoms, reason))
+            closure.frozen[atoms] = True

@@ -1,0 +1,7 @@
+"""Normalizations: per channel, over channels, and in groups of channels."""
+
+from __future__ import annotations
+
+from graphopt.analysis.coupling.rule import CouplingRule
+
+RULES: tuple[CouplingRule, ...] = ()

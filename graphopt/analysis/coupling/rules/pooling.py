@@ -1,0 +1,7 @@
+"""Pooling and resizing: channels stay apart."""
+
+from __future__ import annotations
+
+from graphopt.analysis.coupling.rule import CouplingRule
+
+RULES: tuple[CouplingRule, ...] = ()

@@ -1,0 +1,1 @@
+"""Fewer channels, heads, branches and weights, and the accuracy back without labels."""
