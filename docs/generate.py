@@ -116,7 +116,8 @@ def passes_page() -> Iterable[str]:
         "\nIn a recipe a pass is a `[[passes]]` table; on the command line "
         "`--set PASS.OPTION=VALUE` sets one option. *Exact* passes keep the function that the "
         "model computes, checked on probe inputs; *approximate* ones are measured against "
-        "`limits.min-snr-db`. A pass that fails its check is rolled back."
+        "`limits.min-snr-db`; *reduced* ones make a smaller model, measured against "
+        "`limits.max-divergence`, and what follows is compared with that. A pass that fails its check is rolled back."
     )
     for name, kind in sorted(Registry(plugins=()).passes().items()):
         text, _ = documented(kind)

@@ -37,7 +37,10 @@ CODES: dict[str, str] = {
     "G303": "an exact pass changed the outputs",
     "G304": "a pass lost fused operators",
     "G305": "a pass misreported whether it changed the graph",
-    "G306": "a pass exceeded its divergence budget",
+    "G306": "a pass exceeded its noise budget",
+    "G307": "pruning changed the outputs too much",
+    "G308": "the goal of pruning cannot be reached",
+    "G309": "removing units did not do what it must",
     # Plugins
     "G401": "a plugin could not be loaded",
     "G402": "two plugins provide the same name",

@@ -109,7 +109,11 @@ class Effect(enum.Enum):
     """The same function up to rounding; checked on probe inputs."""
 
     APPROXIMATE = "approximate"
-    """Measured against a divergence budget."""
+    """Measured against a noise budget: the signal-to-noise ratio of the outputs."""
+
+    REDUCED = "reduced"
+    """Another, smaller function, fitted to the first; measured against a divergence budget. What
+    follows is compared with the smaller one."""
 
 
 @dataclass(frozen=True)

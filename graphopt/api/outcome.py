@@ -140,7 +140,7 @@ def check_notices(
                 "give a few real samples with --data",
             )
         )
-    approximate = (r.effect == "approximate" and r.status == "changed" for r in runner.records)
+    approximate = (r.effect != "exact" and r.status == "changed" for r in runner.records)
     if samples is None and not any(approximate):
         notices.append(
             Notice(

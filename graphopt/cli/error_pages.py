@@ -155,6 +155,23 @@ PAGES: dict[str, tuple[str, str]] = {
         "Give more or better calibration data, exclude the operators that `--explain` blames, or "
         "lower `--min-snr`.",
     ),
+    "G307": (
+        "What is left of the model gives outputs that diverge from the original's by more than "
+        "`limits.max-divergence`, on samples that nothing was fitted to. Without training, such a "
+        "model is seldom of use, so nothing was removed.",
+        "Ask for less, give more samples, or raise `limits.max-divergence` to have it anyway.",
+    ),
+    "G308": (
+        "Even everything that can be removed does not make the model as small or as fast as asked. "
+        "Inputs, outputs, and what operators without a coupling rule touch, stay.",
+        "Ask for less. `graphopt analyze --pruning MODEL` shows what can be removed, and why the "
+        "rest cannot.",
+    ),
+    "G309": (
+        "After units were removed the model did not compute what the original computes when "
+        "nothing listens to them, or would no longer run. This is a fault in a coupling rule.",
+        "Report the model's operators. `--set prune-channels.exclude=…` keeps the layer as it is.",
+    ),
     "G401": (
         "Importing a plugin raised an error, most often because something that it needs is not "
         "installed. It is ignored; everything else works.",

@@ -84,6 +84,7 @@ def pass_page(found: type[Pass]) -> list[str]:
     promise = {
         "exact": "the same function up to rounding, checked on probe inputs",
         "approximate": "measured against the limits of the recipe",
+        "reduced": "a smaller model, fitted to the original; what follows is compared with it",
     }[found.effect.value]
     lines = [heading(found.name), *layout.columns([("effect", f"{found.effect.value}: {promise}")])]
     lines += ["", *(layout.printable(s) for s in (inspect.getdoc(found) or "").splitlines())]

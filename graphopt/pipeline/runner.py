@@ -113,7 +113,11 @@ class Runner:
             return dataclasses.replace(record, max_error=check.max_error)
         session, _ = self.verifier.open(graph)
         found = self.verifier.snr(session)
-        self.verifier.demand_snr(found, self.limits.min_snr_db, step.name)
+        if step.effect is Effect.REDUCED:
+            check_divergence(record.metrics.get("divergence"), self.limits, step.name)
+            self.verifier.take_as_reference(graph)
+        else:
+            self.verifier.demand_snr(found, self.limits.min_snr_db, step.name)
         return dataclasses.replace(record, snr_db=found)
 
     def _rolled_back(self, step: Pass, error: GraphOptError) -> PassRecord:
@@ -126,6 +130,22 @@ class Runner:
             "rolled back",
             0.0,
             reason=error.message,
+        )
+
+
+def check_divergence(found: float | None, limits: Limits, name: str) -> None:
+    """Raise PassError G307 when a pass that removes units went too far.
+
+    Args:
+        found: divergence on samples that nothing was fitted to; None without data.
+        limits: the largest that is allowed.
+        name: of the pass.
+    """
+    if found is not None and not found <= limits.max_divergence:
+        raise PassError(
+            f"`{name}` left outputs that diverge by {found:.2f}, limit {limits.max_divergence:g}",
+            code="G307",
+            hint="ask for less, give more data, or --set limits.max-divergence=… to have it anyway",
         )
 
 

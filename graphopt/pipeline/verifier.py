@@ -141,6 +141,15 @@ class Verifier:
             # The model does not take this shape at all, so there is nothing to preserve for it.
             self.unusable = error.message
 
+    def take_as_reference(self, graph: Graph) -> None:
+        """Compare what follows with ``graph``: units are gone on purpose, nothing else shall be.
+
+        Timing is still against the original, ``original``.
+        """
+        session, self.census = self.open(graph)
+        self._reference = [(feed, session.run(feed)) for feed, _ in self._reference]
+        self.held_out = [(feed, session.run(feed)) for feed, _ in self.held_out]
+
     @property
     def has_probes(self) -> bool:
         """Whether the original runs on any of the probe inputs."""

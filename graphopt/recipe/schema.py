@@ -60,6 +60,9 @@ class Limits:
             10 log10(sum reference^2 / sum difference^2), on the held-out samples.
         max_relative_error: highest error of an exact pass on the probe inputs:
             max|difference| / max|reference|, without unit, 0 or more.
+        max_divergence: largest divergence of the outputs after pruning, on samples that nothing was
+            fitted to: KL of class scores in nats (0.1 is about one point of top-1, 0.2 two to
+            three), half the noise power share of other outputs, 0 or more.
         never_slower: write the original where the result is slower on this machine; false where
             size counts more than speed.
         max_drop: largest loss by ``metric`` on labelled samples, in the unit of the metric (points
@@ -71,6 +74,7 @@ class Limits:
 
     min_snr_db: float = 10.0
     max_relative_error: float = field(default=1e-4, metadata={"minimum": 0})
+    max_divergence: float = field(default=0.5, metadata={"minimum": 0})
     never_slower: bool = True
     max_drop: float | None = field(default=None, metadata={"minimum": 0})
     metric: str | None = None
