@@ -189,6 +189,45 @@ class PrecisionRecord:
 
 
 @dataclass(frozen=True)
+class PrunedSite:
+    """One thing that was taken away: units of a group, or a branch.
+
+    ``before`` is how many units the group had, None for a branch; ``after`` how many are left, or
+    what became of the branch. ``divergence`` and ``saved`` are of this change alone, the latter in
+    the unit of the goal.
+    """
+
+    name: str
+    before: int | None
+    after: str
+    divergence: float
+    saved: float
+
+
+@dataclass(frozen=True)
+class PruningRecord:
+    """What was pruned to reach a goal, and what that was decided by.
+
+    ``before``, ``limit`` and ``after`` are in the unit of ``metric``: milliseconds, a count, or
+    bytes, "measured" or "estimated" by ``source``. ``predicted_after`` is what the options promised
+    one by one, ``predicted_divergence`` the sum of theirs. ``options`` is how many were tried, each
+    scored on ``samples`` that nothing was fitted to.
+    """
+
+    goal: str
+    metric: str
+    before: float
+    limit: float
+    after: float
+    predicted_after: float
+    predicted_divergence: float
+    source: str
+    sites: tuple[PrunedSite, ...]
+    options: int
+    samples: int
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole compile."""
 

@@ -341,6 +341,22 @@ class Symbols:
         return tuple(chosen)
 
 
+def learn_sizes(graph: Graph) -> None:
+    """Write down the sizes that shape arithmetic tells and inference did not, in place.
+
+    Dimensions that were not known become numbers where they are; nothing else changes.
+    """
+    symbols = Symbols(graph)
+    for value in graph.values():
+        found = symbols.shape(value)
+        if found is None or value.is_input:
+            continue
+        known = value.shape if value.shape is not None else (None,) * len(found)
+        if len(found) == len(known):
+            pairs = zip(known, found, strict=True)
+            value.shape = tuple(new if isinstance(new, int) else old for old, new in pairs)
+
+
 def _equal(one: Dim, other: Dim) -> bool | None:
     """Whether two lengths are the same; None when that depends on the input."""
     if one == other:

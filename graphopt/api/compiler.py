@@ -185,6 +185,7 @@ class _Job:
             self.recipe, self.target, self.registry, calibration, observe=self.observe
         )
         verifier = self._verifier()
+        context.probes = verifier.probes.feeds
         runner = Runner(
             context,
             verifier,

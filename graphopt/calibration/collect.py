@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.calibration.ahead import run_ahead
 from graphopt.calibration.base import RangeStatistics
 from graphopt.calibration.conform import is_float
 from graphopt.calibration.observers import HistogramAccumulator
+from graphopt.calibration.together import run_together
 from graphopt.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from graphopt.calibration.ahead import TensorSource
     from graphopt.calibration.base import (
         Accumulator,
         Array,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         Observer,
     )
     from graphopt.calibration.histogram import StreamingHistogram
+    from graphopt.calibration.together import TensorSource
 
     Progress = Callable[[int, int], None]
 
@@ -116,12 +116,11 @@ def collect(
 ) -> Collected:
     """Run every sample once and return the range of each named tensor.
 
-    Memory is one accumulator per tensor plus what the source holds for one sample, and some of what
-    it held for the one before, as the model runs ahead of the statistics. Shapes may
-    differ from sample to sample. Integers and half floats are widened; bool, text and complex
-    tensors have no range. A tensor that takes NaN or infinity on some sample (a mask of -inf, say)
-    has no range either: clipping it would change what the model computes. Interrupting leaves
-    nothing behind.
+    Memory is one accumulator per tensor plus what the source holds for one sample, or for two where
+    it is ``concurrent``. Shapes may differ from sample to sample. Integers and half floats are
+    widened; bool, text and complex tensors have no range. A tensor that takes NaN or infinity on
+    some sample (a mask of -inf, say) has no range either: clipping it would change what the model
+    computes. Interrupting leaves nothing behind.
 
     Args:
         source: runs the model; tensors that nobody asked for are ignored.
@@ -136,15 +135,15 @@ def collect(
     wanted = dict.fromkeys(names)
     running = _Running(observer)
     done, total = 0, len(dataset)
-    with closing(run_ahead(source, dataset)) as batches:
-        for sample, batch in batches:
-            for name, values in batch:
-                if name in wanted and name not in running.skipped:
-                    running.add(name, values, sample)
-            if not batch:
-                done = sample + 1
-                if progress is not None:
-                    progress(done, total)
+
+    def take(name: str, values: Array, sample: int) -> None:
+        if name in wanted and name not in running.skipped:
+            running.add(name, values, sample)
+
+    with closing(run_together(source, dataset, take)) as samples:
+        for done in samples:
+            if progress is not None:
+                progress(done, total)
     if done == 0:
         raise DataError(
             "the data has no samples",

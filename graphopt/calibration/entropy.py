@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CANDIDATES = 64
 """Thresholds that are tried; neighbours differ by the same factor, 4 % with 4096 bins."""
+_SPACING = np.linspace(0.0, 1.0, CANDIDATES)
 _NOTHING = 1e-300
 _BLOCK = 1 << 12  # groups at once, so that temporary arrays stay within the cache
 
@@ -55,9 +56,11 @@ def entropy_range(
     Raises:
         ValueError: nothing was counted.
     """
+    if histogram.low == histogram.high:
+        return histogram.low, histogram.high
     found = density(histogram, symmetric=symmetric)
     starts, stops = windows(found, levels)
-    if histogram.low == histogram.high or len(starts) < 2 or not found.counts.any():
+    if len(starts) < 2 or not found.counts.any():
         return histogram.low, histogram.high
     alone = spikes(found.counts)
     smooth = found.counts - alone
@@ -78,7 +81,7 @@ def windows(found: Density, levels: int) -> tuple[Array, Array]:
     below, above = -found.first, len(found.counts) + found.first  # bins on each side of zero
     widest = max(below, above)
     narrowest = min(max(levels / (2 if min(below, above) else 1), 1), widest)
-    reach = np.rint(np.geomspace(widest, narrowest, CANDIDATES)).astype(np.int64)
+    reach = np.rint(widest * (narrowest / widest) ** _SPACING).astype(np.int64)
     starts, stops = below - np.minimum(reach, below), below + np.minimum(reach, above)
     # The reach only falls, so windows that are the same are neighbours.
     keep = np.diff(stops - starts, prepend=-1) != 0
@@ -92,7 +95,8 @@ def spikes(counts: Array) -> Array:
     A spike has three times that mean, and more than a thousandth of all values and 32 of them, so
     that neither a smooth peak nor chance makes one.
     """
-    padded = np.pad(counts, 2)
+    padded = np.zeros(len(counts) + 4)
+    padded[2:-2] = counts
     around = (padded[:-4] + padded[1:-3] + padded[3:-1] + padded[4:]) / 4
     high = counts > np.maximum(3 * around, max(counts.sum() / 1000, 32))
     return np.where(high, counts - around, 0.0)
@@ -124,12 +128,21 @@ def divergences(smooth: Array, alone: Array, starts: Array, stops: Array, levels
     step = max(1, _BLOCK // levels)
     for first in range(0, len(starts), step):
         some = slice(first, first + step)
-        bounds = starts[some, None] + (stops - starts)[some, None] * np.arange(levels + 1) // levels
+        bounds = starts[some, None] + _parts((stops - starts)[some], levels)
         grouped[some] = _grouped(
             _between(inner, bounds), _between(filled, bounds), tails[some], unseen[some]
         )
     result: Array = np.where(inside > 0, (own - grouped) / total[-1] + share, np.inf)
     return result
+
+
+def _parts(sizes: Array, levels: int) -> Array:
+    """Return where each of ``levels`` groups begins, and the last ends: int64 [k, levels + 1]."""
+    found: Array = sizes[:, None] * np.arange(levels + 1)
+    if levels & (levels - 1):
+        return np.floor_divide(found, levels, out=found)
+    # What integers of 8 bits need, in a fraction of the time of a division.
+    return np.right_shift(found, levels.bit_length() - 1, out=found)
 
 
 def _grouped(mass: Array, bins: Array, tails: Array, unseen: Array) -> Array:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 # Bin numbers stay below 2**24, where float32 still tells neighbouring integers apart.
 _INDEX_BITS = 24
 _SMALLEST_EXPONENT = -100
-_BLOCK = 1 << 15  # values that are binned at once: they stay within the cache
+_BLOCK = 1 << 16  # values that are binned at once: they stay within the cache
 _SMALL = 1 << 14  # smaller batches are binned together, which costs a copy and saves a lot
 _PENDING = 1 << 15
+_NARROW = 1 << 15  # bins that int16 can number
 _NOT_FINITE = "a histogram cannot hold NaN or infinity"
 
 
@@ -25,8 +26,8 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.scaled: dict[np.dtype[np.floating], Array] = {}
-        self.narrow = np.empty(_BLOCK, dtype=np.int32)
-        self.wide = np.empty(_BLOCK, dtype=np.intp)  # what bincount would make of others
+        self.narrow = np.empty(_BLOCK, dtype=np.int16)
+        self.wide = np.empty(_BLOCK, dtype=np.int32)
 
     def like(self, dtype: np.dtype[np.floating]) -> Array:
         """Return the buffer for floats of one kind."""
@@ -179,16 +180,16 @@ class StreamingHistogram:
             raise ValueError("an empty histogram has no quantiles")
         position = fraction * (self.total - 1)
         below = math.floor(position)
-        first = self._order_statistic(below)
-        second = self._order_statistic(min(below + 1, self.total - 1))
+        cumulative = np.cumsum(self.counts)
+        first = self._order_statistic(below, cumulative)
+        second = self._order_statistic(min(below + 1, self.total - 1), cumulative)
         return first + (position - below) * (second - first)
 
-    def _order_statistic(self, rank: int) -> float:
+    def _order_statistic(self, rank: int, cumulative: Array) -> float:
         if rank == 0:
             return self.low
         if rank == self.total - 1:
             return self.high
-        cumulative = np.cumsum(self.counts)
         index = int(np.searchsorted(cumulative, rank, side="right"))
         inside = int(self.counts[index])
         position = (rank - (int(cumulative[index]) - inside) + 0.5) / inside
@@ -224,20 +225,19 @@ class StreamingHistogram:
             self._cover(min(low, self._low), max(high, self._high))
         factor = flat.dtype.type(math.ldexp(1.0, -self._exponent))
         for start in range(0, flat.size, _BLOCK):
-            self._count_block(flat[start : start + _BLOCK], factor, below_zero=low < 0)
+            self._count_block(flat[start : start + _BLOCK], factor)
 
-    def _count_block(self, block: Array, factor: Any, *, below_zero: bool) -> None:
+    def _count_block(self, block: Array, factor: Any) -> None:
         scaled = _scratch.like(block.dtype)[: block.size]
-        numbers, indices = _scratch.narrow[: block.size], _scratch.wide[: block.size]
+        numbers = (_scratch.narrow if self.bins <= _NARROW else _scratch.wide)[: block.size]
         # Multiplying by a power of two is exact, so no value lands in a neighbouring bin.
         np.multiply(block, factor, out=scaled)
-        if below_zero:  # above it, the conversion to integers rounds down by itself
+        if self._base < 0:  # from zero on, the conversion to integers rounds down by itself
             np.floor(scaled, out=scaled)
-        np.copyto(numbers, scaled, casting="unsafe")  # within 2**24
-        if self._base:
-            np.subtract(numbers, self._base, out=numbers)
-        np.copyto(indices, numbers)
-        found = np.bincount(indices)
+        if self._base:  # exact too: of integers, or towards zero
+            np.subtract(scaled, scaled.dtype.type(self._base), out=scaled)
+        np.copyto(numbers, scaled, casting="unsafe")  # from 0 to bins - 1
+        found = np.bincount(numbers)
         self._counts[: found.size] += found
 
     def _cover(self, low: float, high: float) -> None:

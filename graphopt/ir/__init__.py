@@ -12,6 +12,7 @@ from graphopt.ir.names import separate_node_names
 from graphopt.ir.node import Node, Value
 from graphopt.ir.opset import newest_opset, upgrade_opset
 from graphopt.ir.shapes import infer_shapes
+from graphopt.ir.sparse import SparseTensor, sparse_bytes
 from graphopt.ir.surgeon import from_graphsurgeon, to_graphsurgeon
 from graphopt.ir.tensor import Tensor
 from graphopt.ir.text import parse, to_text
@@ -22,6 +23,7 @@ __all__ = [
     "Function",
     "Graph",
     "Node",
+    "SparseTensor",
     "Tensor",
     "Value",
     "extract",
@@ -33,6 +35,7 @@ __all__ = [
     "parse",
     "save",
     "separate_node_names",
+    "sparse_bytes",
     "structural_hash",
     "tensor_bytes",
     "to_bytes",

@@ -1,4 +1,4 @@
-"""What a graph says about its tensors by name: quantization annotations and sparse constants."""
+"""What a graph says about its tensors by name: quantization annotations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 
 def annotated_names(shell: onnx.GraphProto) -> set[str]:
-    """Return the names of the tensors that have an annotation or are sparse."""
-    names = {a.tensor_name for a in shell.quantization_annotation}
-    return names | {s.values.name for s in shell.sparse_initializer}
+    """Return the names of the tensors that have an annotation."""
+    return {a.tensor_name for a in shell.quantization_annotation}
 
 
 def renamed(shell: onnx.GraphProto, old: str, new: str) -> onnx.GraphProto:
@@ -31,9 +30,6 @@ def renamed(shell: onnx.GraphProto, old: str, new: str) -> onnx.GraphProto:
         for entry in annotation.quant_parameter_tensor_names:
             if entry.value == old:
                 entry.value = new
-    for sparse in shell.sparse_initializer:
-        if sparse.values.name == old:
-            sparse.values.name = new
     return shell
 
 
@@ -43,7 +39,3 @@ def drop_stale(proto: onnx.GraphProto, is_gone: Callable[[str], bool]) -> None:
     if len(annotations) != len(proto.quantization_annotation):
         del proto.quantization_annotation[:]
         proto.quantization_annotation.extend(annotations)
-    sparse = [s for s in proto.sparse_initializer if not is_gone(s.values.name)]
-    if len(sparse) != len(proto.sparse_initializer):
-        del proto.sparse_initializer[:]
-        proto.sparse_initializer.extend(sparse)

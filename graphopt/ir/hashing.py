@@ -31,9 +31,6 @@ def _lines(graph: Graph) -> list[str]:
         tensor = value._tensor
         assert tensor is not None
         lines.append(f"const {value.name} {tensor.digest()}")
-    if graph.shell is not None:
-        sparse = graph.shell.sparse_initializer
-        lines += [f"sparse {s.SerializeToString(deterministic=True).hex()}" for s in sparse]
     lines += [_node_line(node) for node in graph.nodes()]
     lines += [f.proto.SerializeToString(deterministic=True).hex() for f in graph.functions]
     return lines

@@ -13,6 +13,7 @@ import onnx.version_converter
 from graphopt.errors import ModelError
 from graphopt.ir.function import Function
 from graphopt.ir.serde import graph_from_model, model_from_graph
+from graphopt.ir.sparse import SparseTensor
 
 if TYPE_CHECKING:
     from graphopt.ir.graph import Graph
@@ -40,7 +41,7 @@ def upgrade_opset(graph: Graph, version: int) -> None:
     if graph.opset >= version:
         return
     functions = tuple(_upgraded(f, version) for f in graph.functions)
-    if graph.shell is not None and graph.shell.sparse_initializer:
+    if _has_sparse(graph):
         raise _refusal(graph.opset, version, "sparse initializers are not converted")
     withheld = _large(graph)
 
@@ -79,6 +80,11 @@ def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
 
 def _refusal(before: int, version: int, reason: str) -> ModelError:
     return ModelError(f"cannot rewrite opset {before} as {version}: {reason}", code="G205")
+
+
+def _has_sparse(graph: Graph) -> bool:
+    graphs = [graph, *(g for n in graph.walk() for g in n.subgraphs)]
+    return any(isinstance(v.stored, SparseTensor) for g in graphs for v in g.initializers)
 
 
 def _large(graph: Graph) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from graphopt.ir.function import Function
 from graphopt.ir.graph import Graph
 from graphopt.ir.nesting import MAX_NESTING, too_deep
 from graphopt.ir.node import Node, Value
+from graphopt.ir.sparse import SparseTensor, check_room, check_sparse
 from graphopt.ir.tensor import Tensor, check_values, element_type
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     Locate = Callable[[onnx.TensorProto], ExternalBytes | None]
     Encode = Callable[[str, Tensor], onnx.TensorProto]
 
-_GRAPH_FIELDS = frozenset({"node", "initializer", "input", "output", "value_info"})
+_GRAPH_FIELDS = frozenset(
+    {"node", "initializer", "sparse_initializer", "input", "output", "value_info"}
+)
 _MODEL_FIELDS = frozenset({"graph", "functions"})
 _NODE_FIELDS = frozenset({"input", "output", "attribute"})
 _ATTRIBUTE_FIELDS = frozenset({"g", "graphs"})
@@ -153,11 +156,9 @@ def _read_initializers(graph: Graph, proto: onnx.GraphProto, locate: Locate) -> 
         if value.source is not None:
             value.dtype, value.shape = declared
     for sparse in proto.sparse_initializer:
-        check_values(sparse.values)
-        check_values(sparse.indices)
-        value = graph.new_value(sparse.values.name)
-        value.dtype = element_type(sparse.values.data_type, value.name)
-        value.shape = tuple(sparse.dims)
+        check_sparse(sparse)
+        graph.set_tensor(graph.new_value(sparse.values.name), SparseTensor(sparse))
+    check_room(proto.sparse_initializer)
 
 
 def _read_node(graph: Graph, proto: onnx.NodeProto) -> Node:
@@ -250,7 +251,10 @@ def _emit(graph: Graph, proto: onnx.GraphProto, encode: Encode) -> None:
     for value in graph.initializers:
         tensor = value._tensor
         assert tensor is not None
-        proto.initializer.append(encode(value.name, tensor))
+        if isinstance(tensor, SparseTensor):
+            proto.sparse_initializer.append(tensor.to_sparse_proto(value.name))
+        else:
+            proto.initializer.append(encode(value.name, tensor))
     for node in graph.nodes():
         _emit_node(node, proto.node.add(), encode)
 

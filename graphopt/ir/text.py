@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from graphopt.errors import ModelError
 from graphopt.ir.nesting import too_deep
 from graphopt.ir.serde import graph_from_model
+from graphopt.ir.sparse import SparseTensor
 from graphopt.ir.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -49,10 +50,7 @@ def to_text(graph: Graph, indent: str = "") -> str:
     lines = [f"{indent}graph {graph.name}" + (f"  # opset {opsets}" if opsets else "")]
     inner = indent + "  "
     lines += [f"{inner}input  {_typed(v)}" for v in graph.inputs]
-    lines += [f"{inner}const  {_typed(v)}{_contents(v)}" for v in graph.initializers]
-    if graph.shell is not None:
-        sparse = graph.shell.sparse_initializer
-        lines += [f"{inner}sparse {s.values.name} {_digest(s)}" for s in sparse]
+    lines += [f"{inner}{_contents(v)}" for v in graph.initializers]
     for node in graph.nodes():
         lines += _node_lines(node, inner)
     lines += [f"{inner}output {_typed(v)}" for v in graph.outputs]
@@ -81,7 +79,8 @@ def _typed(value: Value) -> str:
 def _contents(value: Value) -> str:
     tensor = value._tensor
     assert tensor is not None
-    return f" = {_tensor(tensor)}"
+    kind = "sparse" if isinstance(tensor, SparseTensor) else "const "
+    return f"{kind} {_typed(value)} = {_tensor(tensor)}"
 
 
 def _tensor(tensor: Tensor) -> str:

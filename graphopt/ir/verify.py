@@ -70,16 +70,7 @@ def _interface_problems(graph: Graph) -> Iterator[str]:
 
 
 def _is_defined(value: Value) -> bool:
-    return (
-        value.producer is not None
-        or value.is_input
-        or value.is_initializer
-        or value.name in _sparse_names(value.graph)
-    )
-
-
-def _sparse_names(graph: Graph) -> list[str]:
-    return [s.values.name for s in graph.shell.sparse_initializer] if graph.shell else []
+    return value.producer is not None or value.is_input or value.is_initializer
 
 
 def _order_problems(graph: Graph) -> Iterator[str]:

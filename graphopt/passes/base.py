@@ -85,13 +85,27 @@ class Context(Protocol):
         """
         ...
 
+    @property
+    def probes(self) -> Sequence[Mapping[str, np.ndarray[Any, Any]]]:
+        """Inputs to try a graph on: real samples where there are data, else seeded values."""
+        ...
+
     def stream(
-        self, graph: Graph, names: Sequence[str]
+        self,
+        graph: Graph,
+        names: Sequence[str],
+        *,
+        samples: Callable[[int], bool] | None = None,
     ) -> Iterator[tuple[int, str, np.ndarray[Any, Any]]]:
         """Yield (sample, name, values) of the named tensors over the calibration data.
 
         Samples come in order, and the tensors of one sample together; nothing is kept, so what is
         needed of them is accumulated by the caller. Without data nothing is yielded.
+
+        Args:
+            graph: is run as far as the tensors need it.
+            names: of the tensors; inputs of the graph are among what can be asked for.
+            samples: whether a sample, by number, is run; all by default.
         """
         ...
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @hookimpl
 def graphopt_register_passes() -> list[type[Pass]]:
     """Return the built-in passes; imported here, so that other look-ups stay cheap."""
-    return [*_simplify(), *_rewrite(), *_quantize(), *_recover()]
+    return [*_simplify(), *_rewrite(), *_quantize(), *_recover(), *_prune()]
 
 
 def _simplify() -> list[type[Pass]]:
@@ -111,4 +111,13 @@ def _recover() -> list[type[Pass]]:
         EqualizeLayers,
         RotateMatmuls,
         SmoothActivations,
+    ]
+
+
+def _prune() -> list[type[Pass]]:
+    """Return the passes that take out what matters least."""
+    from graphopt.passes.prune.sparsify_weights import SparsifyWeights
+
+    return [
+        SparsifyWeights,
     ]

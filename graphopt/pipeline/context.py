@@ -58,6 +58,8 @@ class PipelineContext:
     explanations: dict[tuple[str, str], Explanation] = field(default_factory=dict)
     running: str = ""
     """Name of the pass that is running; explanations are recorded under it."""
+    probes: Sequence[Mapping[str, Array]] = ()
+    """Inputs to try a graph on."""
     _collected: dict[str, Collected] = field(default_factory=dict)
     _remembered: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -113,15 +115,22 @@ class PipelineContext:
         cache = StatisticsCache(cache_folder(), self.version)
         return cache.collect(model_hash, dataset, self.observer, names, run)
 
-    def stream(self, graph: Graph, names: Sequence[str]) -> Iterator[tuple[int, str, Array]]:
+    def stream(
+        self,
+        graph: Graph,
+        names: Sequence[str],
+        *,
+        samples: Callable[[int], bool] | None = None,
+    ) -> Iterator[tuple[int, str, Array]]:
         """Yield (sample, name, values) over the calibration data; holds one chunk at a time."""
         if self.dataset is None:
             return
         source = IntermediateTensors(graph, names)
         total = len(self.dataset)
         for sample, feed in enumerate(self.dataset):
-            for name, values in source.tensors(feed):
-                yield sample, name, values
+            if samples is None or samples(sample):
+                for name, values in source.tensors(feed):
+                    yield sample, name, values
             if self.observe is not None:
                 self.observe.progress("measuring", sample + 1, total)
 

@@ -40,6 +40,7 @@ BUILTIN_PLUGINS = (
     "graphopt.calibration.builtin",
     "graphopt.cost.builtin",
     "graphopt.passes.builtin",
+    "graphopt.passes.prune.builtin",
     "graphopt.targets.builtin",
 )
 """Modules of graphopt itself that implement the hooks that everybody else implements."""

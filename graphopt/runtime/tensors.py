@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
-from graphopt.runtime.partwise import open_sparingly
+from graphopt.runtime.partwise import WHOLE_LIMIT, open_sparingly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +24,21 @@ CHUNK_BYTES = 64 << 20
 _UNKNOWN_BYTES = 4 << 20
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Which tensors each run gives; whether the sizes that it shows are news."""
+
+    runs: Sequence[tuple[Session, list[str]]]
+    learns: bool = False
+
+
 class IntermediateTensors:
     """Runs a model and yields the named tensors of each feed.
 
     The tensors become outputs of copies of the model, as many copies as keep each under
-    ``chunk_bytes``; what is fused across them still computes the same values. Sizes that cannot be
-    inferred are guessed for the first feed, and known from then on.
+    ``chunk_bytes``; what is fused across them still computes the same values. Where sizes cannot be
+    inferred, the first feed runs one copy as often as guesses say, which shows them for all others.
+    Feeds may be run from several threads at once where ``concurrent`` says so.
     """
 
     def __init__(
@@ -42,33 +53,64 @@ class IntermediateTensors:
         self._wanted = [n for n in names if n in direct]
         self._graph = graph
         self._chunk_bytes = chunk_bytes
-        self._sessions: list[tuple[Session, list[str]]] | None = None
-        self._seen: dict[str, int] | None = None
-        """Bytes of each tensor as the first feed showed them, while they are being collected."""
+        self._lock = threading.Lock()
+        self._plan: _Plan | None = None
+        self.concurrent = ir.tensor_bytes(graph) <= WHOLE_LIMIT
+        """Whether runs at the same time take no more than their activations."""
 
     def tensors(self, feed: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
         """Yield (name, values) of every wanted tensor for one feed."""
         for name in self._wanted:
             yield name, feed[name]
-        if self._sessions is None:
-            self._sessions = self._open(self._inferred_sizes(feed))
-            self._seen = {} if len(self._sessions) > 1 else None
-        elif self._seen is not None and len(self._seen) == len(self._inner):
-            known, self._seen = self._seen, None
-            if len(_split(self._inner, known, self._chunk_bytes)) < len(self._sessions):
-                self._sessions = self._open(known)
-        for session, chunk in self._sessions:
+        with self._lock:
+            if self._plan is None:
+                self._plan = self._first_plan(feed)
+            plan = self._plan
+        seen: dict[str, int] = {}
+        for session, chunk in plan.runs:
             inputs = {name: feed[name] for name, _, _ in session.inputs}
             for name, values in zip(chunk, session.run(inputs, chunk), strict=True):
-                if self._seen is not None:
-                    self._seen[name] = getattr(values, "nbytes", _UNKNOWN_BYTES)
+                if plan.learns:
+                    seen[name] = getattr(values, "nbytes", _UNKNOWN_BYTES)
                 yield name, values
+        if plan.learns:
+            with self._lock:
+                if self._plan is plan:
+                    self._plan = self._next_plan(plan, seen)
 
-    def _open(self, sizes: Mapping[str, int]) -> list[tuple[Session, list[str]]]:
-        chunks = _split(self._inner, sizes, self._chunk_bytes)
-        return [(open_sparingly(_expose(self._graph, c)), c) for c in chunks]
+    def _first_plan(self, feed: Mapping[str, Array]) -> _Plan:
+        sizes = self._inferred_sizes(feed)
+        chunks = self._split(sizes)
+        known = all(size is not None for size in sizes.values())
+        if known or len(chunks) < 2 or not self.concurrent:
+            return self._open(chunks)
+        whole = open_sparingly(_expose(self._graph, self._inner))
+        return _Plan([(whole, chunk) for chunk in chunks], learns=True)
 
-    def _inferred_sizes(self, feed: Mapping[str, Array]) -> dict[str, int]:
+    def _next_plan(self, plan: _Plan, seen: Mapping[str, int]) -> _Plan:
+        chunks = self._split(seen)
+        if len(chunks) == 1:
+            return _Plan([(plan.runs[0][0], chunks[0])])
+        return self._open(chunks)
+
+    def _open(self, chunks: Sequence[list[str]]) -> _Plan:
+        return _Plan([(open_sparingly(_expose(self._graph, c)), c) for c in chunks])
+
+    def _split(self, sizes: Mapping[str, int | None]) -> list[list[str]]:
+        """Return consecutive names that fit into one run each."""
+        chunks: list[list[str]] = []
+        room = 0
+        for name in self._inner:
+            size = sizes[name]
+            size = _UNKNOWN_BYTES if size is None else size
+            if not chunks or size > room:
+                chunks.append([])
+                room = self._chunk_bytes
+            chunks[-1].append(name)
+            room -= size
+        return chunks
+
+    def _inferred_sizes(self, feed: Mapping[str, Array]) -> dict[str, int | None]:
         """Return the bytes that each tensor has for ``feed``, as far as they can be inferred."""
         if not self._inner:
             return {}
@@ -87,26 +129,13 @@ def _dims(graph: Graph, feed: Mapping[str, Array]) -> dict[str, int]:
     }
 
 
-def _split(names: Sequence[str], sizes: Mapping[str, int], chunk_bytes: int) -> list[list[str]]:
-    chunks: list[list[str]] = []
-    room = 0
-    for name in names:
-        size = sizes[name]
-        if not chunks or size > room:
-            chunks.append([])
-            room = chunk_bytes
-        chunks[-1].append(name)
-        room -= size
-    return chunks
-
-
-def _nbytes(value: ir.Value | None) -> int:
+def _nbytes(value: ir.Value | None) -> int | None:
     if value is None or value.shape is None or value.dtype is None:
-        return _UNKNOWN_BYTES
+        return None
     count = 1
     for dim in value.shape:
         if not isinstance(dim, int):
-            return _UNKNOWN_BYTES
+            return None
         count *= dim
     return value.dtype.nbytes(count)
 

@@ -47,12 +47,25 @@ class AtomTable:
         self.axes: list[Axis] = []
         self.count = 0
         for value in sorted(set(values), key=lambda value: value.name):
-            for position in range(len(value.shape or ())):
-                axis = Axis(value, position)
-                if axis.size:
-                    self._first[axis] = self.count
-                    self.axes.append(axis)
-                    self.count += axis.size
+            self._number(value)
+        self.visible = len(self.axes)
+        self.seen = self.count
+
+    def _number(self, value: Value) -> None:
+        for position in range(len(value.shape or ())):
+            axis = Axis(value, position)
+            if axis.size:
+                self._first[axis] = self.count
+                self.axes.append(axis)
+                self.count += axis.size
+
+    def hide(self, value: Value) -> None:
+        """Number a tensor that is in no graph: its axes couple others, and nobody sees them.
+
+        They follow those of the graph, which are the first ``visible`` of ``axes`` and have the
+        first ``seen`` atoms.
+        """
+        self._number(value)
 
     def __contains__(self, axis: Axis) -> bool:
         """Whether the axis has atoms: its size is known and not zero."""

@@ -11,6 +11,7 @@ from graphopt.analysis.coupling.axes import AtomTable, Axis
 from graphopt.analysis.coupling.components import connected
 from graphopt.analysis.coupling.groups import Coupling, group_units
 from graphopt.analysis.coupling.links import Links
+from graphopt.analysis.symbols import learn_sizes
 from graphopt.analysis.uses import captured_values
 
 if TYPE_CHECKING:
@@ -32,10 +33,11 @@ def couple(
     outputs, what inner graphs read, and everything around an operator without a rule.
 
     Args:
-        graph: is not changed.
+        graph: is not changed, but for sizes that become known.
         rules: by name: the operator, after its domain and a dot where it is not the default one.
         prefer_heads: whether attention loses whole heads rather than features of every head.
     """
+    learn_sizes(graph)
     links = Links(graph, AtomTable(_tensors(graph)))
     _freeze_borders(graph, links)
     for node in graph.nodes():
@@ -71,10 +73,16 @@ def _apply(node: Node, rules: Mapping[str, CouplingRule], links: Links) -> None:
             links.freeze_value(value, f"an inner graph of `{node.label}` reads it")
     elif rule is None:
         links.freeze_node(node, f"there is no coupling rule for {node.op} (`{node.label}`)")
-    elif any(v is not None and v.name and v.shape is None for v in (*node.inputs, *node.outputs)):
+    elif _lacks_shapes(node):
         links.freeze_node(node, f"not all shapes around {node.op} `{node.label}` are known")
     else:
         rule.couple(node, links)
+
+
+def _lacks_shapes(node: Node) -> bool:
+    """Whether the rank of a tensor is not known; further outputs count when somebody reads them."""
+    read = (v for i, v in enumerate(node.outputs) if i == 0 or v.uses or v.is_output)
+    return any(v is not None and v.name and v.shape is None for v in (*node.inputs, *read))
 
 
 class _Closure:
@@ -111,48 +119,60 @@ class _Closure:
 def _close(links: Links, prefer_heads: bool) -> Array:
     """Settle all products; return the component of each atom."""
     closure = _Closure(links)
-    waiting = sorted(links.products, key=lambda p: (p.whole.value.name, p.whole.position))
-    choosing = False
+    waiting = sorted(links.products, key=products.sequence)
     while waiting:
-        settled, waiting = _settle(links, closure, waiting, choosing, prefer_heads)
-        for product, factor in settled:
-            _fix_others(links, closure, product, factor)
-        closure.join([products.ties(product, factor, links.table) for product, factor in settled])
-        choosing = not settled
+        frozen = closure.spread()
+        settled = _forced(links, frozen, waiting) or _chosen(links, closure, waiting, prefer_heads)
+        for product, factor in settled.items():
+            _fix_others(links, closure, product, factor, frozen)
+        found = [products.ties(product, factor, links.table) for product, factor in settled.items()]
+        closure.join(found)
+        waiting = [product for product in waiting if product not in settled]
     return closure.labels
 
 
-def _settle(
-    links: Links, closure: _Closure, waiting: list[Product], choosing: bool, prefer_heads: bool
-) -> tuple[list[tuple[Product, Axis]], list[Product]]:
-    frozen = closure.spread()
-    heads = closure.marked(links.batched)
-
-    def is_frozen(axis: Axis) -> bool:
-        return bool(frozen[links.table.atoms(axis)].all())
-
-    def rank(axis: Axis) -> tuple[int, int, int]:
-        atoms = links.table.atoms(axis)
-        stacked = bool(heads[atoms].any())
-        return (int(stacked == prefer_heads), axis.size or 0, -int(closure.labels[atoms[0]]))
-
-    settled, left = [], []
+def _forced(links: Links, frozen: Array, waiting: list[Product]) -> dict[Product, Axis]:
+    """Return the factor of each product that leaves no choice."""
+    settled = {}
     for product in waiting:
-        # A whole axis that stays keeps all of its factors: the first one will do.
-        stays = is_frozen(product.whole)
-        chosen = rank if choosing or stays else None
-        factor = products.settle(product, links.table, is_frozen, chosen)
-        if factor is None:
-            left.append(product)
-        else:
-            settled.append((product, factor))
-    return settled, left
+        free = products.free_factors(product, links.table, frozen)
+        # A whole axis that stays keeps all of its factors: any of them will do.
+        if len(free) < 2 or frozen[links.table.atoms(product.whole)].all():
+            settled[product] = (free or list(product.factors))[0]
+    return settled
 
 
-def _fix_others(links: Links, closure: _Closure, product: Product, factor: Axis) -> None:
+def _chosen(
+    links: Links, closure: _Closure, waiting: list[Product], prefer_heads: bool
+) -> dict[Product, Axis]:
+    """Choose for the products that are clearest, as far as one choice does not touch another."""
+    table = links.table
+    heads = closure.marked(links.batched)
+    made = closure.marked([table.atoms(p.weight) for p in links.producers if p.weight in table])
+    frozen = closure.spread()
+
+    def rank(axis: Axis) -> tuple[bool, bool, int, int, str]:
+        atoms = table.atoms(axis)
+        first = int(closure.labels[atoms[0]])
+        stacked = bool(heads[atoms].any())
+        # Axes that no tensor has are numbered in the order of nodes, which must not matter.
+        known, name = (first, "") if first < table.seen else (table.seen, axis.value.name)
+        return (stacked == prefer_heads, bool(made[atoms].any()), axis.size or 0, -known, name)
+
+    best = {p: max(products.free_factors(p, table, frozen), key=rank) for p in waiting}
+    choices = products.Choices(table, closure.labels)
+    for product in sorted(waiting, key=lambda p: rank(best[p]), reverse=True):
+        choices.offer(product, best[product])
+    return choices.taken
+
+
+def _fix_others(
+    links: Links, closure: _Closure, product: Product, factor: Axis, frozen: Array
+) -> None:
+    stays = bool(frozen[links.table.atoms(product.whole)].all())
+    reason = (products.FULL if stays else products.TAKEN).format(node=product.node.label)
     for axis in product.factors:
         if axis != factor:
-            reason = products.TAKEN.format(node=product.node.label)
             atoms = links.table.atoms(axis)
             links.frozen.append((atoms, reason))
             closure.frozen[atoms] = True

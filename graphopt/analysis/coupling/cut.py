@@ -11,7 +11,7 @@ from graphopt.analysis.coupling.axes import Axis
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from graphopt.ir import Value
+    from graphopt.ir import Graph, Value
 
     Array = np.ndarray[Any, Any]
 
@@ -29,6 +29,10 @@ class Cut:
     def __bool__(self) -> bool:
         """Whether anything goes."""
         return bool(self._keeps)
+
+    def on(self, graph: Graph) -> Cut:
+        """Return the same cut for a copy of the graph: tensors are told by their names."""
+        return Cut({Axis(graph.value(a.value.name), a.position): k for a, k in self._keeps.items()})
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -180,7 +180,9 @@ def _gather(
     starts = np.flatnonzero(roots[1:] != roots[:-1]) + 1
     by_axes: dict[tuple[int, ...], list[Array]] = defaultdict(list)
     for unit in np.split(atoms, starts) if atoms.size else []:
-        by_axes[tuple(np.unique(owners[unit]).tolist())].append(unit)
+        numbers = np.unique(owners[unit])
+        by_axes[tuple(numbers[numbers < links.table.visible].tolist())].append(unit)
+    by_axes.pop((), None)
     builder = _GroupBuilder(links, labels, owners)
     groups = [builder.build(axes, units) for axes, units in by_axes.items() if len(units) > 1]
     named = sorted(groups, key=lambda group: group.name)
@@ -244,29 +246,49 @@ class _GroupBuilder:
 
     def _cells(self, members: Mapping[Axis, Array], atoms: Array, count: int) -> Array:
         """Return cells such that losing the same number of each balances every axis."""
-        cells = np.zeros(count, dtype=np.int64)
-        for balance in self.links.balances:
-            if balance.axis not in members:
-                continue
-            table = _counts(members[balance.axis], balance.blocks, count)
-            if table is None:
-                node = balance.node
-                self.faults.append((atoms, f"{node.op} `{node.label}` groups it unevenly"))
-                return cells
-            signature = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
-            cells = np.unique(np.c_[cells, signature], axis=0, return_inverse=True)[1].reshape(-1)
+        balances = [b for b in self.links.balances if b.axis in members]
+        if not balances:
+            return np.zeros(count, dtype=np.int64)
+        tables = [_counts(members[b.axis], b.blocks, count) for b in balances]
+        cells = np.unique(np.hstack(tables), axis=0, return_inverse=True)[1].reshape(-1)
+        for candidate in (cells, _split(cells)):
+            uneven = [
+                b for b, t in zip(balances, tables, strict=True) if not _is_even(t, candidate)
+            ]
+            if not uneven:
+                return np.asarray(candidate)
+        node = uneven[0].node
+        self.faults.append((atoms, f"{node.op} `{node.label}` groups it unevenly"))
         return cells
 
 
-def _counts(units: Array, blocks: int, count: int) -> Array | None:
-    """Return how many indices each unit has in each block; None where that cannot be balanced."""
+def _counts(units: Array, blocks: int, count: int) -> Array:
+    """Return how many indices each unit has in each block; int64 [count, blocks]."""
     block = np.arange(units.size) // (units.size // blocks)
     table = np.zeros((count, blocks), dtype=np.int64)
     mine = units >= 0
     np.add.at(table, (units[mine], block[mine]), 1)
-    patterns = np.unique(table, axis=0)
-    # One unit of each pattern goes at a time: together they must take as much of every block.
-    return table if np.unique(patterns.sum(axis=0)).size == 1 else None
+    return table
+
+
+def _is_even(table: Array, cells: Array) -> bool:
+    """Whether one unit of each cell, all of a cell being alike, takes as much of every block."""
+    one = np.unique(cells, return_index=True)[1]
+    return np.unique(table[one].sum(axis=0)).size == 1
+
+
+def _split(cells: Array) -> Array:
+    """Return cells of one size: where blocks of several widths cross, cells are not.
+
+    An axis that is free as a whole is balanced when each part of it loses the same share.
+    """
+    sizes = np.bincount(cells)
+    width = np.gcd.reduce(sizes)
+    parts = sizes // width
+    order = np.argsort(cells, kind="stable")
+    ranks = np.empty_like(cells)
+    ranks[order] = np.arange(cells.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.asarray((np.cumsum(parts) - parts)[cells] + ranks // width)
 
 
 def _distinct(by_axis: Mapping[Axis, list[Any]], members: Mapping[Axis, Array]) -> tuple[Any, ...]:
@@ -283,7 +305,7 @@ def _reasons(links: Links, labels: Array) -> dict[Axis, tuple[tuple[Array, str],
     for atoms, reason in links.frozen:
         np.minimum.at(first, labels[atoms], number[reason])
     found: dict[Axis, tuple[tuple[Array, str], ...]] = {}
-    for axis in links.table.axes:
+    for axis in links.table.axes[: links.table.visible]:
         codes = first[labels[links.table.atoms(axis)]]
         parts = tuple(
             (np.flatnonzero(codes == code), texts[code]) for code in np.unique(codes[codes < worst])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from graphopt.analysis.coupling.axes import AtomTable, Axis
+from graphopt.analysis.symbols import Symbols
+from graphopt.ir import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy as np
 
-    from graphopt.ir import Graph, Node, Value
+    from graphopt.ir import Graph, Node
 
     Array = np.ndarray[Any, Any]
 
@@ -188,6 +191,20 @@ class Links:
     def ignore(self, axis: Axis) -> None:
         """Say that a node does not care about an axis: it neither ties nor freezes it."""
         self._said.add(axis)
+
+    # -- what rules ask ------------------------------------------------------------------
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """Lengths and shape arithmetic of the graph, with symbols."""
+        return Symbols(self.graph)
+
+    def between(self, node: Node, sizes: Sequence[int]) -> tuple[Axis, ...]:
+        """Return axes that no tensor has, which a node takes apart and runs together in one go."""
+        value = Value(self.graph, "~".join([node.outputs[0].name, *map(str, sizes)]))
+        value.shape = tuple(sizes)
+        self.table.hide(value)
+        return tuple(Axis(value, position) for position in range(len(sizes)))
 
     # -- what the engine asks ------------------------------------------------------------
 

@@ -1,1 +1,7 @@
 """How much of each layer is to go, so that the model gets as fast as asked and loses least."""
+
+from __future__ import annotations
+
+from graphopt.planner.pruning.search import PruningDecision, choose_pruning
+
+__all__ = ["PruningDecision", "choose_pruning"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import tracemalloc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,11 +12,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from graphopt.calibration.ahead import run_ahead
 from graphopt.calibration.base import InputSpec, RangeStatistics
 from graphopt.calibration.collect import Collected, collect
-from graphopt.calibration.observers import Entropy, MinMax, Mse, Percentile
+from graphopt.calibration.observers import Entropy, MinMax, MovingAverage, Mse, Percentile
 from graphopt.calibration.sources import open_dataset
+from graphopt.calibration.together import run_together
 from graphopt.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def test_interrupts_and_engine_errors_pass_through() -> None:
     engine = Engine()
     with pytest.raises(KeyboardInterrupt):
         collect(engine, open_dataset(ragged(99), ONE), MinMax(), ["double"], progress=stop)
-    assert 2 <= engine.seen < 50  # some that are small may have begun
+    assert engine.seen == 2
 
 
 @pytest.mark.parametrize("observer", [MinMax(), Percentile()])
@@ -228,52 +229,100 @@ def test_one_run_serves_every_observer_of_histograms() -> None:
         found.chosen_by(Entropy(bins=64))
 
 
-# --- running ahead ------------------------------------------------------------
+# --- two samples at a time -----------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [10, 3 << 20, 6 << 20])
-def test_tensors_arrive_in_order_whatever_their_size(size: int) -> None:
-    class Large(Engine):
+class Uneven(Engine):
+    """Runs two samples at a time, the even ones slowly; knows each by its first value."""
+
+    concurrent = True
+    size = 3
+
+    def tensors(self, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        sample = int(feed["x"][0, 0])
+        self.seen += 1
+        for index in range(3):
+            time.sleep(0.002 * (sample % 2 == 0))
+            yield str(index), np.full(self.size, sample + index / 4, np.float32)
+
+
+def numbered(count: int) -> list[np.ndarray]:
+    return [np.full((1, 3), n, np.float32) for n in range(count)]
+
+
+@pytest.mark.parametrize("size", [3, 3 << 20, 6 << 20])
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_every_tensor_is_taken_in_the_order_of_the_samples(size: int, concurrent: bool) -> None:
+    engine = Uneven()
+    engine.size, engine.concurrent = size, concurrent  # type: ignore[misc]
+    count = 40 if size == 3 else 6
+    taken: dict[str, list[tuple[int, float]]] = {}
+    inside = threading.Lock()
+
+    def take(name: str, values: np.ndarray, sample: int) -> None:
+        assert inside.acquire(blocking=False)  # by one thread at a time
+        taken.setdefault(name, []).append((sample, float(values[0])))
+        inside.release()
+
+    steps = list(run_together(engine, open_dataset(numbered(count), ONE), take))
+    assert steps == list(range(1, count + 1))
+    assert taken == {str(i): [(n, n + i / 4) for n in range(count)] for i in range(3)}
+
+
+def test_what_depends_on_the_order_is_the_same_with_one_thread() -> None:
+    names = ["0", "1", "2"]
+    found = []
+    for concurrent in (True, False):
+        engine = Uneven()
+        engine.concurrent = concurrent  # type: ignore[misc]
+        data = open_dataset(numbered(30), ONE)
+        found.append(collect(engine, data, MovingAverage(0.5), names))
+    assert found[0] == found[1]
+    assert found[0].ranges["0"].samples == 30
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_the_earliest_error_is_raised_after_what_was_right(concurrent: bool) -> None:
+    class Failing(Uneven):
         def tensors(self, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-            for index in range(3):
-                yield str(index), np.full(size, self.seen + index, np.float32)
-            self.seen += 10
-
-    parts = list(run_ahead(Large(), open_dataset(ragged(4), ONE)))
-    found = [(n, name, float(values[0])) for n, part in parts for name, values in part]
-    assert found == [(n, str(i), 10 * n + i) for n in range(4) for i in range(3)]
-    assert [n for n, part in parts if not part] == [0, 1, 2, 3]
-    assert [n for n, _ in parts] == sorted(n for n, _ in parts)
-
-
-def test_small_samples_are_run_in_lots_and_stay_apart() -> None:
-    samples = [np.full((1, 3), n, np.float32) for n in range(200)]
-    engine = Engine()
-    parts = run_ahead(engine, open_dataset(samples, ONE))
-    found, most = [], 0
-    for sample, part in parts:
-        most = max(most, engine.seen - sample)
-        found += [(sample, name, float(values[0, 0])) for name, values in part]
-    assert found == [x for n in range(200) for x in ((n, "double", 2.0 * n), (n, "relu", 1.0 * n))]
-    assert most <= 64  # two lots
-
-
-def test_errors_come_after_what_was_right() -> None:
-    class Failing(Engine):
-        def tensors(self, feed: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-            if self.seen == 2:
-                raise DataError("no further")
             yield from super().tensors(feed)
+            if feed["x"][0, 0] >= 4:
+                raise DataError(f"no further than {feed['x'][0, 0]:.0f}")
 
-    seen: list[int] = []
-    parts = run_ahead(Failing(), open_dataset(ragged(5), ONE))
-    with pytest.raises(DataError, match="no further"):
-        seen.extend(sample for sample, _ in parts)
-    assert seen == [0, 0, 1, 1]
+    engine = Failing()
+    engine.concurrent = concurrent  # type: ignore[misc]
+    seen: set[int] = set()
     before = threading.active_count()
-    parts = run_ahead(Engine(), open_dataset(ragged(50), ONE))
-    next(parts)
-    parts.close()
+    for _ in range(5):
+        run = run_together(
+            engine, open_dataset(numbered(20), ONE), lambda _n, _v, sample: seen.add(sample)
+        )
+        with pytest.raises(DataError, match="no further than 4"):
+            list(run)
+        assert seen >= {0, 1, 2, 3, 4}
+    assert threading.active_count() <= before
+
+
+def test_closing_early_stops_the_thread() -> None:
+    before = threading.active_count()
+    engine = Uneven()
+    run = run_together(engine, open_dataset(numbered(200), ONE), lambda *_: None)
+    assert [next(run), next(run)] == [1, 2]
+    run.close()
+    assert threading.active_count() <= before
+    assert engine.seen < 10
+
+
+def test_an_interrupt_while_taking_ends_the_run() -> None:
+    main = threading.main_thread()
+
+    def take(_name: str, _values: np.ndarray, sample: int) -> None:
+        if sample > 3 and threading.current_thread() is main:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        list(run_together(Uneven(), open_dataset(numbered(50), ONE), take))
     assert threading.active_count() <= before
 
 

@@ -175,6 +175,23 @@ def test_small_and_large_batches_are_binned_alike(
     assert apart.counts.tolist() == together.counts.tolist()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bins", [64, 65536])
+@pytest.mark.parametrize("low", [-40.0, 0.0, 24.0])
+def test_values_just_below_an_edge_stay_below_it(
+    dtype: type[np.floating], bins: int, low: float
+) -> None:
+    histogram = filled([np.array([low, 60.0], dtype)], bins)
+    assert histogram.counts.sum() == 2  # so that the bins below zero are there already
+    edges = np.arange(max(low, 0.0) + 1, 59, dtype=dtype)
+    values = np.nextafter(np.concatenate([edges, dtype([1e-6])]), dtype(low))
+    values = values[values > low]
+    histogram.add(np.resize(values, 20_000))  # at once, and without any value below zero
+    everything = np.concatenate([np.array([low, 60.0]), np.resize(values, 20_000)])
+    numbers = np.floor(everything / histogram.width).astype(int) - histogram.first
+    np.testing.assert_array_equal(histogram.counts, np.bincount(numbers, minlength=bins))
+
+
 def test_a_buffer_that_is_used_again_does_no_harm() -> None:
     buffer, histogram = np.zeros(10, np.float32), StreamingHistogram(64)
     for value in (1.0, 2.0, 3.0):

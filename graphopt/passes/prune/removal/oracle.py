@@ -16,7 +16,7 @@ from graphopt import ir
 
 if TYPE_CHECKING:
     from graphopt.analysis.coupling import Axis, Consumer, Coupling, Cut
-    from graphopt.ir import Graph, Node
+    from graphopt.ir import Graph, Node, Value
 
     Array = np.ndarray[Any, Any]
 
@@ -49,24 +49,31 @@ def silence_units(graph: Graph, coupling: Coupling, cut: Cut) -> Graph:
 
 
 def _silence(graph: Graph, node: Node, consumer: Consumer, axis: Axis, keep: Array) -> None:
+    """Mask every input of the node that was the axis's tensor; other axes of it may be masked."""
     shape = [1] * len(axis.value.shape or ())
     shape[axis.position] = -1
     mask = keep.reshape(shape)
-    value = graph.value(axis.value.name)
-    if consumer.source is None:
+    places = [i for i, given in enumerate(consumer.node.inputs) if given is axis.value]
+    for value in {node.inputs[place]: None for place in places}:
+        assert value is not None
+        fresh = _masked(graph, value, mask, stored=consumer.source is None)
+        for place in places:
+            if node.inputs[place] is value:
+                node.set_input(place, fresh)
+
+
+def _masked(graph: Graph, value: Value, mask: Array, *, stored: bool) -> Value:
+    if stored:
         array = value.array()
         zeroed = np.where(mask, array, np.zeros((), array.dtype))
         assert value.tensor is not None
-        fresh = graph.add_constant(f"{value.name}_zeroed", ir.Tensor.from_array(zeroed))
-    else:
-        dtype = np.dtype(value.dtype.numpy_name) if value.dtype is not None else np.float32
-        factor = graph.add_constant(f"{value.name}_mask", mask.astype(dtype))
-        masked = graph.unique_name(f"{value.name}_masked")
-        fresh = graph.add_node("Mul", [value, factor], [masked]).outputs[0]
-        fresh.dtype, fresh.shape = value.dtype, value.shape
-    for index, given in enumerate(node.inputs):
-        if given is value:
-            node.set_input(index, fresh)
+        return graph.add_constant(f"{value.name}_zeroed", ir.Tensor.from_array(zeroed))
+    dtype = np.dtype(value.dtype.numpy_name) if value.dtype is not None else np.float32
+    factor = graph.add_constant(f"{value.name}_mask", mask.astype(dtype))
+    masked = graph.unique_name(f"{value.name}_masked")
+    fresh = graph.add_node("Mul", [value, factor], [masked]).outputs[0]
+    fresh.dtype, fresh.shape = value.dtype, value.shape
+    return fresh
 
 
 def disagreement(expected: list[Array], found: list[Array]) -> float:

@@ -267,7 +267,7 @@ def _windows(
     strides = node.attribute("strides") or [1] * space
     dilations = node.attribute("dilations") or [1] * space
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pads = _pads(node, values.shape[2:], reach, strides)
+    pads = pads_of(node, values.shape[2:], reach, strides)
     padded = np.pad(values, [(0, 0), (0, 0), *pads])
     if any(size < r for size, r in zip(padded.shape[2:], reach, strict=True)):
         return None
@@ -299,9 +299,17 @@ def _points(values: Array, groups: int, most: int, random: np.random.Generator) 
     return np.ascontiguousarray(rows)
 
 
-def _pads(
+def pads_of(
     node: Node, sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int]
 ) -> list[tuple[int, int]]:
+    """Return how many zeros a Conv adds before and behind each spatial axis.
+
+    Args:
+        node: the Conv.
+        sizes: of the spatial axes of its input.
+        reach: input positions from the first tap of the kernel to the last.
+        strides: of the kernel.
+    """
     mode = node.attribute("auto_pad", "NOTSET")
     if mode in {"NOTSET", ""}:
         given = node.attribute("pads") or [0] * (2 * len(sizes))

@@ -1,0 +1,394 @@
+"""Prune one model at random and ask the oracle: what goes, what stays and why, what is wrong.
+
+The oracle: the original, with what was removed set to zero wherever it is summed over, computes
+what the smaller model computes. Where a coupling is inexact (a normalization takes its mean over
+what is left) there is no such promise; then the smaller model has to load, run, and make outputs
+of the same shapes.
+
+Compared are the outputs, and also what enters the operators that would hide a difference or blow
+it up: a closing Softmax, and selections by score (TopK, NonMaxSuppression, ArgMax).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphopt import ir
+from graphopt.analysis.coupling import Axis, Cut, couple
+from graphopt.analysis.coupling.rules import BUILTIN_RULES
+from graphopt.passes.builtin import graphopt_register_passes
+from graphopt.passes.prune.removal.oracle import TOLERANCE, disagreement, silence_units
+from graphopt.passes.prune.removal.remove_units import remove_units
+from graphopt.runtime import open_session
+from graphopt.testing import context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from graphopt.analysis.coupling import Coupling, Group
+    from graphopt.ir import Graph, Value
+
+    Array = np.ndarray[Any, Any]
+    Feed = Mapping[str, Array]
+
+RATIOS = (0.1, 0.3, 0.5)
+RULES = {rule.name: rule for rule in BUILTIN_RULES}
+PREPARATION = (
+    *("fix-initializers", "upgrade-opset", "fold-shapes", "fold-constants"),
+    *("eliminate-identity", "eliminate-dead"),
+)
+"""Passes that the recipes begin with, so that pruning never sees a model without them."""
+REVEALED = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "TopK", "NonMaxSuppression", "ArgMax"})
+"""Operators whose inputs are compared too."""
+DYNAMIC_SIZE = 4
+"""Size of every dimension of an input that is not a number, the first excepted, which is 1."""
+NAMES = re.compile(r"`[^`]*`")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One ratio.
+
+    Args:
+        ratio: share of the units of every group that was to go.
+        removed: share of the parameters that went, exact groups only.
+        effect: how far removing the exact groups takes the outputs from those of the whole model,
+            measured like the disagreement; where it is nothing, the oracle has nothing to see.
+        disagreement: largest difference as a share of the largest value; None when nothing ran.
+        rounding: the same between two ways of running the silenced original, where the difference
+            comes near the tolerance.
+        removed_all: share of the parameters that went with the inexact groups.
+        error: what went wrong with the exact groups; empty when they pass.
+        error_all: what went wrong with all groups; empty when the model runs as it should.
+    """
+
+    ratio: float
+    removed: float = 0.0
+    effect: float | None = None
+    disagreement: float | None = None
+    rounding: float | None = None
+    removed_all: float = 0.0
+    error: str = ""
+    error_all: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What became of one model.
+
+    Args:
+        nodes: operators.
+        parameters: elements of floating constants of at least two elements.
+        groups: how many; those that are exact.
+        channels: share of the output channels of Conv, ConvTranspose, Gemm and MatMul weights that
+            belong to some unit; those of exact groups.
+        reach: share of the parameters that go when every unit goes; with exact groups only.
+        frozen: reasons why channels stay, with the share of all channels, the largest first; what
+            is quoted in a reason is left out.
+        trials: one per ratio.
+        seconds: load and couple; everything.
+    """
+
+    nodes: int
+    parameters: int
+    groups: tuple[int, int]
+    channels: tuple[float, float]
+    reach: tuple[float, float]
+    frozen: tuple[tuple[str, float, str], ...]
+    trials: tuple[Trial, ...]
+    seconds: tuple[float, float]
+
+    @property
+    def passes(self) -> bool:
+        """Whether the oracle passes at every ratio, and every pruned model runs."""
+        return bool(self.trials) and all(not t.error and not t.error_all for t in self.trials)
+
+
+def judge(read: Callable[[], Graph], name: str, ratios: Iterable[float] = RATIOS) -> Score:
+    """Prune a model at each ratio and compare.
+
+    Args:
+        read: returns the model.
+        name: seeds the choice and the inputs.
+        ratios: shares of the units to remove.
+    """
+    began = time.perf_counter()
+    graph = prepared(read())
+    coupling = couple(graph, RULES)
+    coupled = time.perf_counter()
+    exact = [group for group in coupling.groups if group.is_exact]
+    feed = random_feed(graph, np.random.default_rng(zlib.crc32(name.encode())))
+    trial = _Bench(graph, coupling, feed, name)
+    return Score(
+        nodes=len(graph.nodes()),
+        parameters=parameters(graph),
+        groups=(len(coupling.groups), len(exact)),
+        channels=(channel_share(graph, coupling.groups), channel_share(graph, exact)),
+        reach=(reach(graph, coupling.groups), reach(graph, exact)),
+        frozen=frozen_reasons(graph, coupling),
+        trials=tuple(trial.run(ratio) for ratio in ratios),
+        seconds=(round(coupled - began, 2), round(time.perf_counter() - began, 2)),
+    )
+
+
+def prepared(graph: Graph) -> Graph:
+    """Return a model as the recipes give it to pruning, with shapes."""
+    passes = {p.name: p for p in graphopt_register_passes()}
+    for name in PREPARATION:
+        passes[name]().run(graph, context())
+    ir.infer_shapes(graph)
+    return graph
+
+
+def to_json(score: Score) -> dict[str, Any]:
+    """Return the score as JSON has it, shares rounded to four places."""
+    record = asdict(score)
+    for key in ("channels", "reach"):
+        record[key] = [round(share, 4) for share in record[key]]
+    for trial in record["trials"]:
+        for key in ("removed", "removed_all"):
+            trial[key] = round(trial[key], 4)
+        for key in ("effect", "disagreement", "rounding"):
+            if trial[key] is not None:
+                trial[key] = float(f"{trial[key]:.2e}")
+    return record | {"passes": score.passes}
+
+
+# -- one trial -----------------------------------------------------------------------------
+
+
+class _Bench:
+    """One model, and what it computes before anything goes."""
+
+    def __init__(self, graph: Graph, coupling: Coupling, feed: Feed, name: str) -> None:
+        self.graph = graph
+        self.coupling = coupling
+        self.feed = feed
+        self.name = name
+        self.total = max(parameters(graph), 1)
+        self.whole = open_session(graph, optimize=False).run(feed)
+
+    def run(self, ratio: float) -> Trial:
+        """Prune the exact groups and compare; then all groups, and see whether it runs."""
+        seed = zlib.crc32(f"{self.name} {ratio}".encode())
+        keeps = {g.name: draw(g, ratio, seed) for g in self.coupling.groups}
+        exact = {g.name: keeps[g.name] for g in self.coupling.groups if g.is_exact}
+        found: dict[str, Any] = {}
+        try:
+            found |= self._strict(exact)
+        except Exception as error:
+            found["error"] = _said(error)
+        if len(exact) == len(keeps):
+            return Trial(ratio, **found, removed_all=found.get("removed", 0.0))
+        try:
+            original, smaller = _pair(self.graph, self.coupling, keeps)
+            found["removed_all"] = 1 - parameters(smaller) / self.total
+            found["error_all"] = _shapes_fault(original, smaller, self.feed)
+        except Exception as error:
+            found["error_all"] = _said(error)
+        return Trial(ratio, **found)
+
+    def _strict(self, keeps: Mapping[str, Array]) -> dict[str, Any]:
+        original, smaller = _pair(self.graph, self.coupling, keeps)
+        expected = open_session(original, optimize=False).run(self.feed)
+        apart = disagreement(expected, open_session(smaller, optimize=False).run(self.feed))
+        found: dict[str, Any] = {
+            "removed": 1 - parameters(smaller) / self.total,
+            "disagreement": apart,
+            "effect": disagreement(self.whole, expected[: len(self.whole)]),
+        }
+        if apart > TOLERANCE / 10:
+            found["rounding"] = disagreement(expected, open_session(original).run(self.feed))
+        if apart > TOLERANCE:
+            found["error"] = f"outputs differ by {apart:.1e}"
+        return found
+
+
+def _said(error: Exception) -> str:
+    cause = error.__cause__ or error
+    text = f"{type(cause).__name__}: {cause}".strip().replace("\n", " ")
+    return re.sub(r"/\S*/", "", text)[:400]
+
+
+def draw(group: Group, ratio: float, seed: int) -> Array:
+    """Return what is kept of a group: every cell loses the same number, and keeps at least one.
+
+    At least one of each cell goes where it has more than one, so that small groups are tried too.
+    """
+    random = np.random.default_rng([seed, zlib.crc32(group.name.encode())])
+    sizes = np.bincount(group.cells)
+    smallest = int(sizes.min())
+    count = min(max(round(ratio * smallest), 1), smallest - 1)
+    keep = np.ones(group.size, dtype=bool)
+    for cell in range(len(sizes)):
+        keep[random.permutation(np.flatnonzero(group.cells == cell))[:count]] = False
+    return keep
+
+
+def _pair(graph: Graph, coupling: Coupling, keeps: Mapping[str, Array]) -> tuple[Graph, Graph]:
+    """Return the silenced original and the smaller model, with the same values to compare."""
+    cut = coupling.cut(keeps)
+    original = silence_units(graph, coupling, cut)
+    smaller = graph.copy()
+    moved = {axis: cut.keep(*axis) for axis in cut.axes}
+    kept = {_same(axis, smaller): keep for axis, keep in moved.items() if keep is not None}
+    remove_units(smaller, Cut(kept), RULES)
+    ir.verify(smaller)
+    for name in revealed(graph, cut):
+        for made in (original, smaller):
+            made.set_outputs([*made.outputs, made.value(name)])
+    return original, smaller
+
+
+def _same(axis: Axis, graph: Graph) -> Axis:
+    return Axis(graph.value(axis.value.name), axis.position)
+
+
+def revealed(graph: Graph, cut: Cut) -> list[str]:
+    """Return what is compared besides the outputs: what REVEALED operators read, uncut."""
+    names = []
+    for node in graph.nodes():
+        value = node.inputs[0] if node.op in REVEALED else None
+        is_float = value is not None and value.dtype is not None and value.dtype.name == "FLOAT"
+        if value is None or not is_float or cut.touches(value) or value.producer is None:
+            continue
+        if not value.is_output and value.name not in names:
+            names.append(value.name)
+    return names
+
+
+def _shapes_fault(original: Graph, smaller: Graph, feed: Feed) -> str:
+    expected = open_session(original, optimize=False).run(feed)
+    found = open_session(smaller, optimize=False).run(feed)
+    for value, one, other in zip(original.outputs, expected, found, strict=True):
+        # How many boxes are found may well differ; what is said of each may not.
+        if one.ndim != other.ndim or (_is_fixed(value) and one.shape != other.shape):
+            return f"`{value.name}` is {other.shape} instead of {one.shape}"
+        if one.dtype.kind == "f" and np.isfinite(one).all() and not np.isfinite(other).all():
+            return f"`{value.name}` is not finite"
+    return ""
+
+
+def _is_fixed(value: Value) -> bool:
+    return value.shape is not None and all(isinstance(d, int) for d in value.shape)
+
+
+# -- inputs --------------------------------------------------------------------------------
+
+
+def random_feed(graph: Graph, random: np.random.Generator) -> dict[str, Array]:
+    """Return one sample: standard normal floats; integers below the smallest table they index."""
+    return {value.name: _random(value, random) for value in graph.feeds}
+
+
+def _random(value: Value, random: np.random.Generator) -> Array:
+    shape = [
+        size if isinstance(size, int) else (DYNAMIC_SIZE if position else 1)
+        for position, size in enumerate(value.shape or ())
+    ]
+    dtype = np.dtype(value.dtype.numpy_name) if value.dtype is not None else np.dtype(np.float32)
+    if dtype.kind == "b" or "mask" in value.name:
+        return np.ones(shape, dtype=dtype)
+    if dtype.kind in "iu":
+        return random.integers(0, _rows(value), shape).astype(dtype)
+    return random.standard_normal(shape).astype(dtype)
+
+
+def _rows(value: Value) -> int:
+    rows = [
+        table.shape[0]
+        for node, position in value.uses
+        if node.op == "Gather" and position == 1 and (table := node.inputs[0]) is not None
+        if table.shape and isinstance(table.shape[0], int)
+    ]
+    return max(min(rows, default=2), 1)
+
+
+# -- shares --------------------------------------------------------------------------------
+
+
+def constants(graph: Graph) -> list[Value]:
+    """Return the floating constants of at least two elements."""
+    found = []
+    for value in graph.values():
+        tensor = value.tensor
+        if tensor is not None and tensor.size > 1 and tensor.dtype.name.startswith(("FLOAT", "BF")):
+            found.append(value)
+    return found
+
+
+def parameters(graph: Graph) -> int:
+    """Return the number of elements of floating constants of at least two elements."""
+    return sum(value.tensor.size for value in constants(graph) if value.tensor is not None)
+
+
+def reach(graph: Graph, groups: Iterable[Group]) -> float:
+    """Return the share of the parameters that at least one unit runs through."""
+    covered = _covered(groups)
+    total = reached = 0.0
+    for value in constants(graph):
+        size = value.tensor.size if value.tensor is not None else 0
+        stays = 1.0
+        for position in range(len(value.shape or ())):
+            units = covered.get(Axis(value, position))
+            stays *= 1.0 if units is None else 1 - float(units.mean())
+        total += size
+        reached += size * (1 - stays)
+    return reached / total if total else 0.0
+
+
+def _covered(groups: Iterable[Group]) -> dict[Axis, Array]:
+    covered: dict[Axis, Array] = {}
+    for group in groups:
+        for axis, units in group.units.items():
+            covered[axis] = np.logical_or(covered.get(axis, False), units >= 0)
+    return covered
+
+
+def made_axes(graph: Graph) -> list[Axis]:
+    """Return the axis of every weight whose slices make output channels, each once."""
+    found: dict[Axis, None] = {}
+    for node in graph.nodes("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        weight = node.inputs[1]
+        if weight is None or not weight.is_constant or len(weight.shape or ()) < 2:
+            continue
+        rank = len(weight.shape or ())
+        if node.op == "MatMul":
+            position = rank - 1
+        elif node.op == "Gemm":
+            position = 0 if node.attribute("transB", 0) else 1
+        else:
+            position = 0 if node.op == "Conv" else 1
+        found[Axis(weight, position)] = None
+    return list(found)
+
+
+def channel_share(graph: Graph, groups: Iterable[Group]) -> float:
+    """Return the share of the output channels of weights that belong to some unit."""
+    covered = _covered(groups)
+    axes = made_axes(graph)
+    total = sum(axis.size or 0 for axis in axes)
+    return sum(float(covered[a].sum()) for a in axes if a in covered) / total if total else 0.0
+
+
+def frozen_reasons(
+    graph: Graph, coupling: Coupling, most: int = 6
+) -> tuple[tuple[str, float, str], ...]:
+    """Return (reason without what it quotes, share of all channels, one full reason)."""
+    count: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    axes = made_axes(graph)
+    for axis in axes:
+        for indices, reason in coupling.why(*axis):
+            kind = NAMES.sub("…", reason)
+            count[kind] += len(indices)
+            example.setdefault(kind, f"{axis.label}: {reason}")
+    total = sum(axis.size or 0 for axis in axes)
+    return tuple((k, round(n / total, 4), example[k]) for k, n in count.most_common(most))

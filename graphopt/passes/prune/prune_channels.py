@@ -1,0 +1,162 @@
+"""Remove channels, heads, hidden units and branches, and fit what is left to the original.
+
+Nothing is trained and no labels are needed: units are removed with everything that they are coupled
+to, and each layer that lost inputs is fitted by least squares to what it computed before, on the
+inputs that it is given now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from graphopt import ir
+from graphopt.analysis.coupling import couple
+from graphopt.errors import RecipeError
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.prune.assemble import assemble, cut_out
+from graphopt.passes.prune.branches.linear import Kind
+from graphopt.passes.prune.goal import Goal
+from graphopt.passes.prune.narrow import check_removal, choose, consumers_of
+from graphopt.passes.prune.outputs import output_divergence
+from graphopt.passes.prune.reconstruct.moments import moments_of
+from graphopt.passes.prune.samples import is_fitted, is_scored
+from graphopt.types import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    from graphopt.analysis.coupling import Coupling
+    from graphopt.ir import Graph
+    from graphopt.passes.base import Context
+    from graphopt.passes.prune.importance.base import Importance
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class PruneChannels:
+    """Remove units that the outputs depend on least, and fit the rest to the original.
+
+    Args:
+        to: what to reach, such as "latency=0.6x", "macs=0.5x", "params=100k", "ram=256kB" or
+            "size=1MB"; ``widths`` and ``branches`` are then chosen. Nothing is removed by default.
+        widths: "GROUP=COUNT" for each group that is to have fewer units.
+        branches: "TENSOR=KIND" for each residual branch, by the last tensor that it makes, that
+            is dropped ("drop"), replaced by one product ("lin1", "lin3"), or by one that is the
+            skip as well ("merged1", "merged3").
+        criterion: what says which units of a group matter least.
+        exclude: weights, tensors or groups that stay as they are.
+        rebuild: whether layers are fitted; without data they cannot be.
+    """
+
+    name: ClassVar[str] = "prune-channels"
+    effect: ClassVar[Effect] = Effect.REDUCED
+
+    to: str = ""
+    widths: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+    criterion: str = "block-obs"
+    exclude: tuple[str, ...] = ()
+    rebuild: bool = True
+
+    def __post_init__(self) -> None:
+        if self.to:
+            Goal.parse(self.to)
+        _counts(self.widths)
+        for name, kind in _pairs(self.branches, _BRANCH_HINT).items():
+            if kind not in set(Kind):
+                raise RecipeError(
+                    f"`{name}={kind}` is no kind of branch", code="G103", hint=_BRANCH_HINT
+                )
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Remove what the options say; raises PassError G309 when that was not exact."""
+        if not self.widths and not self.branches:
+            return PassResult(False)
+        ir.infer_shapes(graph)
+        original = graph.copy()
+        coupling = couple(original, context.coupling_rules)
+        keeps = self.keeps(original, coupling, context)
+        error = check_removal(original, coupling, keeps, context)
+        kinds = self.kinds()
+        if self.rebuild:
+            made, fitted = assemble(original, coupling, keeps, kinds, context)
+        else:
+            made, fitted = cut_out(original, coupling.cut(keeps), kinds, context), {}
+        graph.assign(made)
+        metrics = {"units removed": float(sum((~keep).sum() for keep in keeps.values()))}
+        if error is not None:
+            metrics["oracle error"] = error
+        apart = output_divergence(original, graph, context, is_scored)
+        if apart is not None:
+            metrics["divergence"] = apart
+        return PassResult(True, tuple(_notes(keeps, fitted, apart)), metrics)
+
+    def keeps(self, graph: Graph, coupling: Coupling, context: Context) -> dict[str, Array]:
+        """Return which units of each group in ``widths`` stay."""
+        groups = {group.name: group for group in coupling.groups}
+        widths = _counts(self.widths)
+        for name in widths:
+            if name not in groups:
+                raise RecipeError(
+                    f"there is no group `{name}` to prune",
+                    code="G103",
+                    hint="`graphopt analyze --pruning MODEL` lists them",
+                )
+        nodes = consumers_of(groups[name] for name in widths)
+        moments = moments_of(graph, nodes, context, is_fitted)
+        return choose(groups, widths, moments, self.importance(context), context.seed)
+
+    def importance(self, context: Context) -> Importance:
+        """Return the criterion; raises RecipeError G103 when there is none of that name."""
+        found = context.importances.get(self.criterion)
+        if found is None:
+            names = ", ".join(f"`{name}`" for name in sorted(context.importances))
+            raise RecipeError(
+                f"unknown importance criterion `{self.criterion}`",
+                code="G103",
+                hint=f"choose one of {names}",
+            )
+        return found()
+
+    def kinds(self) -> dict[str, Kind]:
+        """Return what becomes of branches, by name."""
+        return {name: Kind(kind) for name, kind in _pairs(self.branches, _BRANCH_HINT).items()}
+
+
+_WIDTH_HINT = 'write "GROUP=COUNT", such as "w1=48"'
+_BRANCH_HINT = 'write "TENSOR=KIND"; kinds: ' + ", ".join(f'"{kind}"' for kind in Kind)
+
+
+def _pairs(texts: tuple[str, ...], hint: str) -> dict[str, str]:
+    """Read "NAME=VALUE"; raises RecipeError G103."""
+    found = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value:
+            raise RecipeError(f"`{text}` is not NAME=VALUE", code="G103", hint=hint)
+        found[name] = value
+    return found
+
+
+def _counts(texts: tuple[str, ...]) -> dict[str, int]:
+    """Read "GROUP=COUNT"; raises RecipeError G103."""
+    found = {}
+    for name, count in _pairs(texts, _WIDTH_HINT).items():
+        if not count.isdigit() or int(count) < 1:
+            raise RecipeError(f"`{name}={count}` is no width", code="G103", hint=_WIDTH_HINT)
+        found[name] = int(count)
+    return found
+
+
+def _notes(keeps: Mapping[str, Array], fitted: Mapping[str, Any], apart: float | None) -> list[str]:
+    removed = int(sum((~keep).sum() for keep in keeps.values()))
+    notes = [counted(removed, "unit", f"removed from {counted(len(keeps), 'group', '')}".strip())]
+    methods = list(fitted.values())
+    notes += [counted(methods.count(m), "layer", f"fitted by {m}") for m in sorted(set(methods))]
+    if apart is not None:
+        notes.append(f"outputs diverge by {apart:.3f} on samples that nothing was fitted to")
+    return notes

@@ -1,0 +1,1 @@
+"""Give the layers that read fewer units weights that make up for those that are gone."""

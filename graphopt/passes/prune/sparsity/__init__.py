@@ -1,0 +1,1 @@
+"""Which weights become 0, and what the others become."""

@@ -1,0 +1,239 @@
+"""Choose what is pruned: try every option alone, put the best together, measure, correct.
+
+Divergences of the options add up to about that of them all, so the least sum that saves enough is
+sought. What they save adds up less well: the choice is made into a model, measured, and made again
+with what was missing or too much.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphopt import ir
+from graphopt.analysis.coupling import couple
+from graphopt.errors import PassError
+from graphopt.passes.prune.assemble import cut_out
+from graphopt.passes.prune.branches.linear import Kind
+from graphopt.passes.prune.goal import Goal
+from graphopt.passes.prune.narrow import choose
+from graphopt.passes.prune.samples import is_scored
+from graphopt.planner.pruning.blocks import build_blocks
+from graphopt.planner.pruning.clock import Clock, Ledger
+from graphopt.planner.pruning.knapsack import allocate
+from graphopt.planner.pruning.scorebook import ScoreBook, score_path
+from graphopt.planner.pruning.scores import Scorer
+from graphopt.planner.pruning.sites import WidthSite, width_sites
+from graphopt.planner.pruning.trials import Trials
+from graphopt.report import PrunedSite, PruningRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import numpy as np
+
+    from graphopt.analysis.coupling import Coupling
+    from graphopt.ir import Graph
+    from graphopt.passes.prune.prune_channels import PruneChannels
+    from graphopt.pipeline import PipelineContext
+    from graphopt.planner.pruning.knapsack import Block, Option
+
+    Array = np.ndarray[Any, Any]
+
+_ROUNDS = 6
+_CLOSE = 0.02
+"""Share of what is to be saved that may be saved too much before less is tried."""
+_MOST_SCORED = 256 << 20
+"""Bytes of samples that are held for scores."""
+
+
+@dataclass(frozen=True)
+class PruningDecision:
+    """What is to be pruned, and what that rests on."""
+
+    step: PruneChannels
+    record: PruningRecord
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One choice, measured."""
+
+    chosen: tuple[Option, ...]
+    figure: float
+
+    @property
+    def loss(self) -> float:
+        return sum(option.loss for option in self.chosen)
+
+
+def choose_pruning(
+    graph: Graph, step: PruneChannels, context: PipelineContext, *, measure: bool
+) -> PruningDecision:
+    """Return the pass with its widths and branches settled.
+
+    Args:
+        graph: as the pass will find it; not changed.
+        step: says what to reach.
+        context: data, target, rules.
+        measure: whether time is measured on this machine; else it is estimated.
+
+    Raises:
+        PassError: G308, not even everything is enough, or there are no data.
+    """
+    return _Search(graph, step, context, measure).run()
+
+
+class _Search:
+    def __init__(
+        self, graph: Graph, step: PruneChannels, context: PipelineContext, measure: bool
+    ) -> None:
+        self.graph = graph.copy()
+        ir.infer_shapes(self.graph)
+        self.step = step
+        self.context = context
+        self.goal = Goal.parse(step.to)
+        feeds = list(_held_out(self.graph, context))
+        if not feeds:
+            raise PassError(
+                f"`{step.to}` needs samples: without data nothing says what can go",
+                code="G308",
+                hint="--data FILE, a few hundred unlabelled samples",
+            )
+        self.coupling = couple(self.graph, context.coupling_rules)
+        timed = measure and self.goal.metric == "latency"
+        self.meter = Clock(context.target, feeds[0]) if timed else Ledger(context, self.goal.metric)
+        self.book = ScoreBook(Scorer(self.graph, feeds), self._path())
+
+    def run(self) -> PruningDecision:
+        sites = self._sites()
+        trials = Trials.prepare(
+            self.graph, self.coupling, sites, self.context, self.step.importance(self.context)
+        )
+        options = self._tried(trials)
+        blocks = build_blocks(trials.widths, trials.branches, options)
+        now = self.meter.total(self.graph)
+        best = self._best(trials, blocks, now)
+        return PruningDecision(
+            dataclasses.replace(
+                self.step,
+                widths=tuple(f"{n}={w}" for n, w in _widths(best.chosen, self.coupling).items()),
+                branches=tuple(f"{n}={k}" for n, k in _kinds(best.chosen, self.coupling).items()),
+            ),
+            self._record(trials, options, best, now),
+        )
+
+    def _sites(self) -> tuple[WidthSite, ...]:
+        excluded = set(self.step.exclude)
+        return tuple(
+            site
+            for site in width_sites(self.coupling, self.graph.nodes())
+            if site.name not in excluded
+            and excluded.isdisjoint(axis.value.name for axis in site.group.axes)
+        )
+
+    def _tried(self, trials: Trials) -> dict[str, tuple[Option, ...]]:
+        """Return the options of every site, each made, timed and scored."""
+        found: dict[str, tuple[Option, ...]] = {}
+        excluded = set(self.step.exclude)
+        steps = [*trials.widths, *(b for b in trials.branches if b.name not in excluded)]
+        for each in self.context.progress(steps, len(steps), "trying what can go"):
+            if isinstance(each, WidthSite):
+                made = trials.width_options(each, self.meter, self.book)
+            else:
+                made = trials.branch_options(each, self.meter, self.book)
+            found[each.name] = tuple(made)
+        return found
+
+    def _best(self, trials: Trials, blocks: Sequence[Block], now: float) -> _Found:
+        """Return the choice with the least loss that reaches the goal."""
+        limit = self.goal.limit(now)
+        wanted, asked = now - limit, now - limit
+        reached: list[_Found] = []
+        for _ in range(_ROUNDS):
+            chosen = allocate(blocks, asked)
+            if chosen is None:
+                break
+            found = _Found(chosen, self._figure(trials, chosen, now))
+            saved = now - found.figure
+            if found.figure <= limit:
+                reached.append(found)
+            if wanted <= saved <= wanted * (1 + _CLOSE) or saved <= 0:
+                break
+            asked *= max(0.5, min(2.0, wanted * (1 + _CLOSE / 2) / saved))
+        if not reached:
+            raise PassError(
+                f"`{self.step.to}` cannot be reached: all that can go saves too little",
+                code="G308",
+                hint="ask for less; `graphopt analyze --pruning MODEL` shows what can go",
+            )
+        return min(reached, key=lambda f: (f.loss, f.figure))
+
+    def _figure(self, trials: Trials, chosen: Sequence[Option], now: float) -> float:
+        """Return what the figure would be, from a model with the right shapes."""
+        made = self._shaped(trials, chosen)
+        if isinstance(self.meter, Clock):
+            return self.meter.ratio(made, self.graph) * now
+        return self.meter.total(made)
+
+    def _shaped(self, trials: Trials, chosen: Sequence[Option]) -> Graph:
+        groups = {group.name: group for group in self.coupling.groups}
+        widths = _widths(chosen, self.coupling)
+        criterion = self.step.importance(self.context)
+        keeps = choose(groups, widths, trials.moments, criterion, self.context.seed)
+        kinds = _kinds(chosen, self.coupling)
+        return cut_out(self.graph, self.coupling.cut(keeps), kinds, self.context, trials.fitted)
+
+    def _record(
+        self,
+        trials: Trials,
+        options: Mapping[str, Sequence[Option]],
+        best: _Found,
+        now: float,
+    ) -> PruningRecord:
+        sizes = {site.name: site.group.size for site in trials.widths}
+        return PruningRecord(
+            goal=self.step.to,
+            metric=self.goal.metric,
+            before=now,
+            limit=self.goal.limit(now),
+            after=best.figure,
+            predicted_after=now - sum(option.gain for option in best.chosen),
+            predicted_divergence=best.loss,
+            source="measured" if isinstance(self.meter, Clock) else "estimated",
+            sites=tuple(
+                PrunedSite(o.site, sizes.get(o.site), o.label, o.loss, o.gain) for o in best.chosen
+            ),
+            options=sum(map(len, options.values())),
+            samples=self.book.scorer.samples,
+        )
+
+    def _path(self) -> Any:
+        dataset = self.context.dataset
+        assert dataset is not None
+        parts = (ir.structural_hash(self.graph), dataset.digest, self.step.criterion)
+        return score_path(*(p[:16] for p in parts), self.context.version, str(self.context.seed))
+
+
+def _held_out(graph: Graph, context: PipelineContext) -> Iterator[Mapping[str, Array]]:
+    """Yield the samples that scores are taken on, within the memory there is."""
+    if context.dataset is None:
+        return
+    room = _MOST_SCORED
+    for sample, feed in enumerate(context.dataset):
+        if is_scored(sample):
+            room -= sum(values.nbytes for values in feed.values())
+            if room < 0:
+                return
+            yield feed
+
+
+def _widths(chosen: Sequence[Option], coupling: Coupling) -> dict[str, int]:
+    groups = {group.name for group in coupling.groups}
+    return {o.site: int(o.label) for o in chosen if o.site in groups}
+
+
+def _kinds(chosen: Sequence[Option], coupling: Coupling) -> dict[str, Kind]:
+    groups = {group.name for group in coupling.groups}
+    return {o.site: Kind(o.label) for o in chosen if o.site not in groups}
