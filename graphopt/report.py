@@ -225,6 +225,8 @@ class PruningRecord:
     sites: tuple[PrunedSite, ...]
     options: int
     samples: int
+    divergence: float | None = None
+    """Of the model that was made of it, on the same samples."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ class Report:
     notices: tuple[Notice, ...] = ()
     calibration: CalibrationRecord | None = None
     precision: PrecisionRecord | None = None
+    pruning: PruningRecord | None = None
     seconds: float = 0.0
 
 

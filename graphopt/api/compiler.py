@@ -20,6 +20,7 @@ from graphopt.api.outcome import (
     machine,
     operators,
 )
+from graphopt.api.pruning import prunes, run_pruning
 from graphopt.api.setup import (
     SEED,
     Samples,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext
     from graphopt.recipe import Recipe
-    from graphopt.report import CandidateRecord, Observe, PrecisionRecord
+    from graphopt.report import CandidateRecord, Observe, PrecisionRecord, PruningRecord
     from graphopt.targets.base import Target
 
 RACE_SECONDS = 1.0
@@ -71,6 +72,7 @@ def compile_model(
     data: Source | None = None,
     recipe: Recipe | Path | str | None = None,
     overrides: Sequence[str] = (),
+    prune_to: str | None = None,
     strict: bool = False,
     measure: bool | None = None,
     registry: Registry | None = None,
@@ -87,6 +89,7 @@ def compile_model(
         data: unlabelled samples: a file or folder, arrays by input name, or an iterable of feeds.
         recipe: preset name, file, or a recipe.
         overrides: "pass.option=value", strongest of all.
+        prune_to: what to reach by removing channels and branches, such as "latency=0.6x".
         strict: fail at the first pass that would be rolled back.
         measure: time candidates on this machine; by default when the target is the host.
         registry: passes, targets and so on; built-ins and installed plugins when None.
@@ -107,7 +110,7 @@ def compile_model(
         target=target,
         data=data,
         recipe=recipe,
-        overrides=overrides,
+        overrides=[*overrides, *([f"prune-channels.to={prune_to}"] if prune_to else [])],
         registry=registry,
     )
     job = _Job(
@@ -116,7 +119,13 @@ def compile_model(
         recipe=resolved.recipe,
         target=find_target(resolved.recipe.target, registry),
         registry=registry,
-        samples=open_samples(data, resolved.recipe.calibration, graph, registry),
+        samples=open_samples(
+            data,
+            resolved.recipe.calibration,
+            graph,
+            registry,
+            pruning=prunes(make_passes(resolved.recipe, registry)),
+        ),
         strict=strict,
         observe=observe,
         dump=(dump_after, Path(dump_dir or ".")) if dump_after else None,
@@ -173,6 +182,7 @@ class _Job:
     notices: list[Notice] = field(default_factory=list)
     candidates: tuple[CandidateRecord, ...] = ()
     precision: PrecisionRecord | None = None
+    pruning: PruningRecord | None = None
     planned: tuple[Pass, ...] = ()
     """The passes that the recipe left open."""
     before_plan: Graph | None = None
@@ -195,7 +205,7 @@ class _Job:
             after_pass=self._dump if self.dump else None,
         )
         graph = self.original.copy()
-        steps = make_passes(self.recipe, self.registry)
+        steps = self._pruned(make_passes(self.recipe, self.registry), graph, context, runner)
         start, end = open_section(steps) if any(map(is_open, steps)) else quantizing_section(steps)
         runner.run(graph, steps[:start])
         decided = self._decided(steps[start:end], graph, context, verifier)
@@ -221,9 +231,20 @@ class _Job:
             notices=tuple(self.notices),
             calibration=calibration_record(self.samples, self.recipe, context.observer),
             precision=self.precision,
+            pruning=self.pruning,
             seconds=time.perf_counter() - started,
         )
         return Compiled(graph, report)
+
+    def _pruned(
+        self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, runner: Runner
+    ) -> Sequence[Pass]:
+        """Run the passes up to the one that removes units; return the rest."""
+        done = run_pruning(graph, steps, context, runner, self.samples, measure=self.measure)
+        if done.step is not None:
+            self.pruning = done.record
+            self._settle([done.step])
+        return done.rest
 
     def _verifier(self) -> Verifier:
         real = []

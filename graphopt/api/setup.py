@@ -91,14 +91,28 @@ class Samples:
 
     calibration: Dataset
     held_out: Dataset
+    fitting: Dataset
+    """What layers are fitted to after pruning, and judged by."""
     labelled: Dataset | None = None
     """What accuracy is judged on: samples that were not calibrated on, where there are enough."""
 
 
 def open_samples(
-    data: Source | None, calibration: Calibration, graph: Graph, registry: Registry
+    data: Source | None,
+    calibration: Calibration,
+    graph: Graph,
+    registry: Registry,
+    *,
+    pruning: bool = False,
 ) -> Samples | None:
     """Open the data that the call or the recipe names; None without any.
+
+    Args:
+        data: the user's own, before the recipe's.
+        calibration: how much of it is for what.
+        graph: what it is for.
+        registry: readers.
+        pruning: whether layers will be fitted to samples; accuracy is not judged on these either.
 
     Raises:
         DataError: G211 to G214.
@@ -115,17 +129,19 @@ def open_samples(
     # A handful of samples is better spent on ranges than on checking.
     held_out = min(calibration.held_out, len(dataset) // 4)
     rest, kept = split(dataset, held_out)
-    labelled = _labelled(dataset, held_out, calibration.samples)
-    return Samples(take(rest, calibration.samples), kept, labelled)
+    used = [calibration.samples, *([calibration.fitted] if pruning else [])]
+    labelled = _labelled(dataset, held_out, used)
+    ranges, fitting = take(rest, calibration.samples), take(rest, calibration.fitted)
+    return Samples(ranges, kept, fitting, labelled)
 
 
-def _labelled(dataset: Dataset, held_out: int, calibrated: int) -> Dataset | None:
+def _labelled(dataset: Dataset, held_out: int, counts: Sequence[int]) -> Dataset | None:
     """Return the labelled samples that nothing is calibrated on; all when those are few."""
     if dataset.labels() is None:
         return None
     kept = set(spread(len(dataset), held_out))
     rest = [i for i in range(len(dataset)) if i not in kept]
-    used = {rest[i] for i in spread(len(rest), min(calibrated, len(rest)))}
+    used = {rest[i] for count in counts for i in spread(len(rest), min(count, len(rest)))}
     free = [i for i in range(len(dataset)) if i not in used]
     chosen = Subset(dataset, free) if len(free) >= _ENOUGH_LABELLED else dataset
     return take(chosen, _MOST_LABELLED)

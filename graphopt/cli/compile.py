@@ -46,6 +46,7 @@ class Request:
     max_error: float | None
     min_snr: float | None
     max_drop: float | None
+    prune_to: str | None
 
     def bearing_on_recipe(self) -> dict[str, Any]:
         """Return what decides the recipe, as the API takes it; what was not given is left out."""
@@ -55,6 +56,8 @@ class Request:
             "max-drop": self.max_drop,
         }
         stated = [f"limits.{key}={value}" for key, value in limits.items() if value is not None]
+        if self.prune_to is not None:
+            stated.append(f"prune-channels.to={self.prune_to}")
         given = {"target": self.target, "data": self.data, "recipe": self.recipe}
         known = {key: value for key, value in given.items() if value is not None}
         return {**known, "overrides": (*self.overrides, *stated)}
@@ -85,6 +88,11 @@ class Request:
     type=float,
     metavar="POINTS",
     help="Largest loss of accuracy on labelled data, in points of top-1.",
+)
+@click.option(
+    "--prune-to",
+    metavar="GOAL",
+    help="Remove channels and branches until latency=0.6x; or macs, params, ram, size.",
 )
 @click.option("--keep", is_flag=True, help="Write the model even if a limit failed.")
 @click.option("--strict", is_flag=True, help="Stop at the first pass that fails.")

@@ -8,6 +8,7 @@ from graphopt.cli import layout
 from graphopt.cli.progress import outcome
 from graphopt.cli.render import heading
 from graphopt.cli.render_analyze import precision
+from graphopt.cli.render_pruned import pruned
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def summary(
     blocks = [
         [_read(report.source), *_recipe(report, sources)],
         _passes(report.passes, verbose),
+        pruned(report.pruning, verbose=verbose),
         _figures(report.figures),
         _candidates(report.candidates),
         census(report.operators, verbose=verbose),

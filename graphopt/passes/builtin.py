@@ -116,8 +116,10 @@ def _recover() -> list[type[Pass]]:
 
 def _prune() -> list[type[Pass]]:
     """Return the passes that take out what matters least."""
+    from graphopt.passes.prune.prune_channels import PruneChannels
     from graphopt.passes.prune.sparsify_weights import SparsifyWeights
 
     return [
+        PruneChannels,
         SparsifyWeights,
     ]

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graphopt.passes.prune.prune_channels import PruneChannels
 from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls
 from graphopt.passes.rewrite.align_channels import AlignChannels
@@ -21,8 +22,9 @@ _SETTLED = {
     AlignChannels.name: ("mode",),
     InsertQdq.name: ("placement", "exclude", "matmuls", "align", "rounding"),
     QuantizeMatmuls.name: ("mode", "exclude"),
+    PruneChannels.name: ("to", "widths", "branches"),
 }
-_ALWAYS = frozenset({"mode", "placement", "rounding"})
+_ALWAYS = frozenset({"mode", "placement", "rounding", "to"})
 """Options that may say "auto" in the recipe, so that their default must be written too."""
 
 _CLOSED = {AlignChannels.name: "off", InsertQdq.name: FLOAT, QuantizeMatmuls.name: "off"}

@@ -31,6 +31,8 @@ class Calibration:
             relative path starts at the folder of that file, on the command line at the current one.
             Absent, nothing is calibrated.
         samples: how many samples the ranges are measured on, at most; at least 1.
+        fitted: how many samples what is left after pruning is fitted to and judged by, at most; at
+            least 1.
         held_out: how many further samples are kept aside to check the result on; 0 or more.
         observer: how the range of a tensor is chosen from its values: "percentile" clips outliers,
             "min-max" takes the extremes, "moving-average" the mean of the extremes of each sample,
@@ -42,6 +44,7 @@ class Calibration:
 
     data: str | None = None
     samples: int = field(default=128, metadata={"minimum": 1})
+    fitted: int = field(default=1000, metadata={"minimum": 1})
     held_out: int = field(default=16, metadata={"minimum": 0})
     observer: str = "percentile"
     observer_options: Mapping[str, Any] = field(default_factory=dict)

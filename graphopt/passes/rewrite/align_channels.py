@@ -16,7 +16,7 @@ import numpy as np
 from graphopt import ir
 from graphopt.analysis import CHANNEL_AXIS, ChannelGroups
 from graphopt.errors import RecipeError
-from graphopt.passes.base import PassResult
+from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns.building import replace_constant
 from graphopt.types import Effect
 
@@ -68,7 +68,8 @@ class AlignChannels:
         if not padded:
             return PassResult(False, ("all channels fit, or cannot be padded",))
         added = sum(layouts.of(g).size - g.channels for g in padded)
-        notes = (f"{added} channels added in {len(padded)} groups of tensors",)
+        groups = counted(len(padded), "group", "of tensors")
+        notes = (f"{added} channels added in {groups}",)
         return PassResult(True, notes, {"channels": added, "groups": len(padded)})
 
 

@@ -159,9 +159,9 @@ class _Search:
             saved = now - found.figure
             if found.figure <= limit:
                 reached.append(found)
-            if wanted <= saved <= wanted * (1 + _CLOSE) or saved <= 0:
+            if wanted <= saved <= wanted * (1 + _CLOSE):
                 break
-            asked *= max(0.5, min(2.0, wanted * (1 + _CLOSE / 2) / saved))
+            asked *= max(0.5, min(1.5, wanted * (1 + _CLOSE / 2) / max(saved, wanted / 10)))
         if not reached:
             raise PassError(
                 f"`{self.step.to}` cannot be reached: all that can go saves too little",

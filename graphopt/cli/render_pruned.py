@@ -1,0 +1,54 @@
+"""What a compile pruned, as lines of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphopt.cli import layout
+from graphopt.cli.render import heading
+
+if TYPE_CHECKING:
+    from graphopt.report import PrunedSite, PruningRecord
+
+_BRANCHES = {
+    "remove": "left out",
+    "drop": "its mean",
+    "lin1": "one product",
+    "lin3": "one 3x3 convolution",
+    "merged1": "one product, skip included",
+    "merged3": "one 3x3 convolution, skip included",
+}
+_SHOWN = 12
+
+
+def pruned(record: PruningRecord | None, *, verbose: bool) -> list[str]:
+    """Return what was removed to reach a goal, and what that was decided by."""
+    if record is None:
+        return []
+    before, after = (_amount(v, record.metric) for v in (record.before, record.after))
+    title = f"Pruned to {record.goal}: {before} to {after} ({record.source})"
+    shown = record.sites if verbose else record.sites[:_SHOWN]
+    rows = [("divergence", "saved", "left", "what")]
+    rows += [_row(site, record.metric) for site in shown]
+    head, *body = layout.columns(rows, right=(0, 1), width=None)
+    lines = [layout.printable(title), heading(head), *body]
+    if len(shown) < len(record.sites):
+        lines.append(f"  and {len(record.sites) - len(shown)} more; -v lists them")
+    tried = f"{layout.plural(record.options, 'option')} tried on"
+    facts = f"  {tried} {layout.plural(record.samples, 'sample')} that nothing was fitted to; "
+    facts += f"divergence {record.predicted_divergence:.2f} predicted"
+    if record.divergence is not None:
+        facts += f", {record.divergence:.2f} found"
+    return [*lines, *layout.wrap(facts.strip(), first="  ", rest="  ")]
+
+
+def _row(site: PrunedSite, metric: str) -> tuple[str, str, str, str]:
+    left = _BRANCHES.get(site.after, site.after)
+    if site.before is not None:
+        left = f"{site.after} of {site.before} units"
+    return (f"{site.divergence:.3f}", _amount(site.saved, metric), left, site.name)
+
+
+def _amount(value: float, metric: str) -> str:
+    unit = {"latency": "ms", "ram": "bytes", "size": "bytes"}.get(metric)
+    return layout.count(value) if unit is None else layout.quantity(value, unit)
