@@ -45,7 +45,8 @@ def pruned(record: PruningRecord | None, *, verbose: bool) -> list[str]:
 def _row(site: PrunedSite, metric: str) -> tuple[str, str, str, str]:
     left = _BRANCHES.get(site.after, site.after)
     if site.before is not None:
-        left = f"{site.after} of {site.before} units"
+        count, _, criterion = site.after.partition("@")
+        left = f"{count} of {site.before} units by {criterion}"
     return (f"{site.divergence:.3f}", _amount(site.saved, metric), left, site.name)
 
 

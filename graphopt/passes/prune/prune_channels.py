@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+AUTO = "auto"
+_TRIED = ("block-obs", "wanda", "l2")
+"""What "auto" stands for; the first is the one that is meant where nothing is tried."""
+
+
 @dataclass(frozen=True)
 class PruneChannels:
     """Remove units that the outputs depend on least, and fit the rest to the original.
@@ -43,11 +48,14 @@ class PruneChannels:
     Args:
         to: what to reach, such as "latency=0.6x", "macs=0.5x", "params=100k", "ram=256kB" or
             "size=1MB"; ``widths`` and ``branches`` are then chosen. Nothing is removed by default.
-        widths: "GROUP=COUNT" for each group that is to have fewer units.
+        widths: "GROUP=COUNT" for each group that is to have fewer units, or
+            "GROUP=COUNT@CRITERION" where another criterion says which.
         branches: "TENSOR=KIND" for each residual branch, by the last tensor that it makes, that
             is dropped ("drop"), replaced by one product ("lin1", "lin3"), or by one that is the
             skip as well ("merged1", "merged3").
-        criterion: what says which units of a group matter least.
+        criterion: what says which units of a group matter least; "auto" tries "block-obs",
+            "wanda" and "l2" on every width and keeps the choice with which outputs diverge least.
+            Where widths are stated without one, it means "block-obs".
         exclude: weights, tensors or groups that stay as they are.
         rebuild: whether layers are fitted; without data they cannot be.
     """
@@ -58,7 +66,7 @@ class PruneChannels:
     to: str = ""
     widths: tuple[str, ...] = ()
     branches: tuple[str, ...] = ()
-    criterion: str = "block-obs"
+    criterion: str = AUTO
     exclude: tuple[str, ...] = ()
     rebuild: bool = True
 
@@ -108,15 +116,24 @@ class PruneChannels:
                 )
         nodes = consumers_of(groups[name] for name in widths)
         moments = moments_of(graph, nodes, context, is_fitted)
-        return choose(groups, widths, moments, self.importance(context), context.seed)
+        found: dict[str, Array] = {}
+        for name, (count, by) in widths.items():
+            criterion = self.importance(by or self.criteria[0], context)
+            found |= choose(groups, {name: count}, moments, criterion, context.seed)
+        return found
 
-    def importance(self, context: Context) -> Importance:
-        """Return the criterion; raises RecipeError G103 when there is none of that name."""
-        found = context.importances.get(self.criterion)
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """The criteria to try."""
+        return _TRIED if self.criterion == AUTO else (self.criterion,)
+
+    def importance(self, name: str, context: Context) -> Importance:
+        """Return a criterion; raises RecipeError G103 when there is none of that name."""
+        found = context.importances.get(name)
         if found is None:
-            names = ", ".join(f"`{name}`" for name in sorted(context.importances))
+            names = ", ".join(f"`{known}`" for known in sorted(context.importances))
             raise RecipeError(
-                f"unknown importance criterion `{self.criterion}`",
+                f"unknown importance criterion `{name}`",
                 code="G103",
                 hint=f"choose one of {names}",
             )
@@ -142,13 +159,14 @@ def _pairs(texts: tuple[str, ...], hint: str) -> dict[str, str]:
     return found
 
 
-def _counts(texts: tuple[str, ...]) -> dict[str, int]:
-    """Read "GROUP=COUNT"; raises RecipeError G103."""
+def _counts(texts: tuple[str, ...]) -> dict[str, tuple[int, str]]:
+    """Read "GROUP=COUNT" and "GROUP=COUNT@CRITERION"; raises RecipeError G103."""
     found = {}
-    for name, count in _pairs(texts, _WIDTH_HINT).items():
+    for name, text in _pairs(texts, _WIDTH_HINT).items():
+        count, _, criterion = text.partition("@")
         if not count.isdigit() or int(count) < 1:
-            raise RecipeError(f"`{name}={count}` is no width", code="G103", hint=_WIDTH_HINT)
-        found[name] = int(count)
+            raise RecipeError(f"`{name}={text}` is no width", code="G103", hint=_WIDTH_HINT)
+        found[name] = (int(count), criterion)
     return found
 
 

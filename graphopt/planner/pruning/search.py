@@ -108,9 +108,8 @@ class _Search:
 
     def run(self) -> PruningDecision:
         sites = self._sites()
-        trials = Trials.prepare(
-            self.graph, self.coupling, sites, self.context, self.step.importance(self.context)
-        )
+        criteria = {n: self.step.importance(n, self.context) for n in self.step.criteria}
+        trials = Trials.prepare(self.graph, self.coupling, sites, self.context, criteria)
         options = self._tried(trials)
         blocks = build_blocks(trials.widths, trials.branches, options)
         now = self.meter.total(self.graph)
@@ -179,9 +178,12 @@ class _Search:
 
     def _shaped(self, trials: Trials, chosen: Sequence[Option]) -> Graph:
         groups = {group.name: group for group in self.coupling.groups}
-        widths = _widths(chosen, self.coupling)
-        criterion = self.step.importance(self.context)
-        keeps = choose(groups, widths, trials.moments, criterion, self.context.seed)
+        keeps: dict[str, Array] = {}
+        for name, label in _widths(chosen, self.coupling).items():
+            count, _, by = label.partition("@")
+            criterion = trials.criteria[by]
+            seed = self.context.seed
+            keeps |= choose(groups, {name: int(count)}, trials.moments, criterion, seed)
         kinds = _kinds(chosen, self.coupling)
         return cut_out(self.graph, self.coupling.cut(keeps), kinds, self.context, trials.fitted)
 
@@ -229,9 +231,9 @@ def _held_out(graph: Graph, context: PipelineContext) -> Iterator[Mapping[str, A
             yield feed
 
 
-def _widths(chosen: Sequence[Option], coupling: Coupling) -> dict[str, int]:
+def _widths(chosen: Sequence[Option], coupling: Coupling) -> dict[str, str]:
     groups = {group.name for group in coupling.groups}
-    return {o.site: int(o.label) for o in chosen if o.site in groups}
+    return {o.site: o.label for o in chosen if o.site in groups}
 
 
 def _kinds(chosen: Sequence[Option], coupling: Coupling) -> dict[str, Kind]:

@@ -64,6 +64,8 @@ class Trials:
         branches: that can be replaced.
         moments: of the inputs of the consumers of all groups.
         fitted: what can stand in the place of each branch.
+        context: runs the data.
+        criteria: that say which units go, by name; the best of them counts.
     """
 
     graph: Graph
@@ -73,7 +75,7 @@ class Trials:
     moments: Mapping[Node, Moments]
     fitted: Mapping[str, Fitted]
     context: Context
-    criterion: Importance
+    criteria: Mapping[str, Importance]
 
     @classmethod
     def prepare(
@@ -82,7 +84,7 @@ class Trials:
         coupling: Coupling,
         widths: Sequence[WidthSite],
         context: Context,
-        criterion: Importance,
+        criteria: Mapping[str, Importance],
     ) -> Trials:
         """Take from the data what all options need: two streaming runs."""
         nodes = consumers_of(site.group for site in widths)
@@ -95,7 +97,7 @@ class Trials:
             moments_of(graph, nodes, context, is_fitted),
             fit_branches(graph, branches, context, is_fitted),
             context,
-            criterion,
+            criteria,
         )
 
     def count(self) -> int:
@@ -110,18 +112,40 @@ class Trials:
 
     def width_options(self, site: WidthSite, meter: Meter, judge: Judge) -> Iterator[Option]:
         """Yield the widths of a group that save something, from the widest."""
-        group = site.group
-        evidence = evidence_for(group, self.moments, self.context.seed)
         wanted = sorted(site.widths, reverse=True)
-        masks = nested_choices(evidence, self.criterion, wanted, group.cells)
-        for width, keep in zip(wanted, masks, strict=True):
-            cut = self.coupling.cut({group.name: keep})
-            made = narrowed(self.graph, cut, self.context)
-            gain = meter.saving(self.graph, made, site.nodes)
+        evidence = evidence_for(site.group, self.moments, self.context.seed)
+        choices = [
+            nested_choices(evidence, criterion, wanted, site.group.cells)
+            for criterion in self.criteria.values()
+        ]
+        for width, *masks in zip(wanted, *choices, strict=True):
+            cut = self.coupling.cut({site.name: masks[0]})
+            gain = meter.saving(self.graph, narrowed(self.graph, cut, self.context), site.nodes)
             if gain > 0:
+                yield self._best(
+                    site, width, dict(zip(self.criteria, masks, strict=True)), gain, judge
+                )
+
+    def _best(
+        self,
+        site: WidthSite,
+        width: int,
+        masks: Mapping[str, Array],
+        gain: float,
+        judge: Judge,
+    ) -> Option:
+        """Return the width with the units that the outputs depend on least."""
+        losses: dict[str, float] = {}
+        seen: dict[bytes, str] = {}
+        for name, keep in masks.items():
+            if keep.tobytes() not in seen:
+                seen[keep.tobytes()] = name
+                cut = self.coupling.cut({site.name: keep})
+                made = narrowed(self.graph, cut, self.context)
                 refit_consumers(self.graph, made, cut, self.moments)
-                loss = judge.divergence(group.name, str(width), made)
-                yield Option(group.name, str(width), loss, gain)
+                losses[name] = judge.divergence(site.name, f"{width}@{name}", made)
+        best = min(losses, key=lambda name: losses[name])
+        return Option(site.name, f"{width}@{best}", losses[best], gain)
 
     def branch_options(self, branch: Branch, meter: Meter, judge: Judge) -> Iterator[Option]:
         """Yield what can be done with a branch and saves something."""
