@@ -53,7 +53,8 @@ class Model:
         if self.family == "shared":
             return SHARED / "models" / f"{self.name}.onnx"
         source = torchvision_models if self.family == "torchvision" else transformer_models
-        path, reason = source.export(self.name, folder)
+        made: tuple[Path, str] = source.export(self.name, folder)
+        path, reason = made
         if reason:
             raise RuntimeError(f"cannot be exported: {reason}")
         return path
@@ -110,9 +111,9 @@ def _store(node: Node, graph: Graph) -> None:
 
 
 def _drawn(node: Node, position: int, array: Array, random: np.random.Generator) -> Array:
-    noise = random.standard_normal(array.shape)
+    noise: Array = np.asarray(random.standard_normal(array.shape))
     if array.ndim > 1 and node.op in {"Conv", "Gemm", "MatMul"} and position == 1:
-        fan = array.shape[1] if node.op == "Gemm" else array[0].size
+        fan = float(array.shape[1] if node.op == "Gemm" else array[0].size)
         return noise * np.sqrt(2 / fan)
     if node.op == "BatchNormalization" and position == 1 and _joins(node):
         # Many residual branches are added up: each is small, as in a trained network.
@@ -133,4 +134,3 @@ def _scales(node: Node) -> bool:
         uses: tuple[tuple[Node, int], ...] = node.outputs[0].uses
         return bool(uses) and uses[0][0].op == "Mul"
     return node.op == "Mul"
-

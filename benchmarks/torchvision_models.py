@@ -13,6 +13,7 @@ Every file is made in a process of its own and kept. Usage: torchvision_models.p
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -117,11 +118,17 @@ def _last_words(command: list[str], environment: dict[str, str]) -> str:
     return said[-1][:300] if said else f"exit status {done.returncode}, nothing written"
 
 
+def kept_at(folder: Path, family: str, script: Path, name: str) -> Path:
+    """Return where a model is kept: a script that has changed makes all of its models again."""
+    digest = hashlib.sha256(script.read_bytes()).hexdigest()[:8]
+    return folder / f"{family}-{digest}" / name / f"{name}.onnx"
+
+
 def export(name: str, folder: Path) -> tuple[Path, str]:
     """Return the file of an architecture, and why it is not there, or nothing."""
-    output = folder / "torchvision" / name / f"{name}.onnx"
-    packages = install(folder, "torchvision", REQUIREMENT)
     script = HERE / "pruning" / "torchvision_export.py"
+    output = kept_at(folder, "torchvision", script, name)
+    packages = install(folder, "torchvision", REQUIREMENT)
     return output, export_once(script, packages, name, output)
 
 

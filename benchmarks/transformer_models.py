@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from torchvision_models import HERE, default_folder, export_once, install
+from torchvision_models import HERE, default_folder, export_once, install, kept_at
 
 REQUIREMENT = "transformers==5.23.0"
 
@@ -24,9 +24,9 @@ NAMES = (
 
 def export(name: str, folder: Path) -> tuple[Path, str]:
     """Return the file of a model, and why it is not there, or nothing."""
-    output = folder / "transformers" / name / f"{name}.onnx"
-    packages = install(folder, "transformers", REQUIREMENT, dependencies=True)
     script = HERE / "pruning" / "transformer_export.py"
+    output = kept_at(folder, "transformers", script, name)
+    packages = install(folder, "transformers", REQUIREMENT, dependencies=True)
     return output, export_once(script, packages, name, output)
 
 

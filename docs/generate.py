@@ -62,7 +62,7 @@ HOOKS = {
     "readers": "Asked in order of name whether they accept what `--data` names; the built-in ones "
     "are asked first.",
     "metrics": "Found by `Registry.metric`. No command of this version calls one.",
-    "importance": "Named by the option `criterion` of `prune-channels`; the fields are its options.",
+    "importance": "Named by the option `criterion` of `prune-channels`; fields are its options.",
     "coupling": "Asked by `prune-channels` about every node of that operator; a rule of graphopt's "
     "own comes first.",
     "executors": "Found by `Registry.executor`. No command of this version fans out.",
@@ -117,7 +117,8 @@ def passes_page() -> Iterable[str]:
         "`--set PASS.OPTION=VALUE` sets one option. *Exact* passes keep the function that the "
         "model computes, checked on probe inputs; *approximate* ones are measured against "
         "`limits.min-snr-db`; *reduced* ones make a smaller model, measured against "
-        "`limits.max-divergence`, and what follows is compared with that. A pass that fails its check is rolled back."
+        "`limits.max-divergence`, and what follows is compared with that. A pass that fails its "
+        "check is rolled back."
     )
     for name, kind in sorted(Registry(plugins=()).passes().items()):
         text, _ = documented(kind)

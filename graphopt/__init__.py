@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from graphopt.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from graphopt.api import Compiled, analyze, bench, compile, diff, estimate, inspect
+    from graphopt.api import (
+        Compiled,
+        analyze,
+        analyze_pruning,
+        bench,
+        compile,
+        diff,
+        estimate,
+        explain_tensor,
+        inspect,
+    )
     from graphopt.api.doctor import doctor
     from graphopt.errors import GraphOptError
     from graphopt.hookspecs import hookimpl
@@ -36,11 +46,13 @@ __all__ = [
     "Value",
     "__version__",
     "analyze",
+    "analyze_pruning",
     "bench",
     "compile",
     "diff",
     "doctor",
     "estimate",
+    "explain_tensor",
     "hookimpl",
     "inspect",
     "read_target",
@@ -51,11 +63,13 @@ _HOMES = {
     "graphopt.api": (
         "Compiled",
         "analyze",
+        "analyze_pruning",
         "bench",
         "compile",
         "diff",
         "doctor",
         "estimate",
+        "explain_tensor",
         "inspect",
     ),
     "graphopt.errors": ("GraphOptError",),

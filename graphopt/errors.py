@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
     # Warnings: the compile goes on, the report has them
     "W211": "no data was given",
     "W212": "too few labelled samples for the stated drop",
+    "W213": "layers were fitted to synthetic samples",
     "W303": "the outputs could not be compared",
     "W306": "everything stays in float to keep the stated accuracy",
     "W501": "the compiled model was not faster, so the original was kept",

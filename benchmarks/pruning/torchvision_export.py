@@ -21,9 +21,14 @@ from typing import Any
 import torch
 
 OPSET = 17
+SETTLING = 16
+"""Images that scales and statistics are taken from; detection, which is slow, makes do with two."""
+FEW = 8
+"""Boxes that the tracing stand-in of NonMaxSuppression returns at most."""
 IMAGE = 64
 SIZES = {
     "inception_v3": 96,
+    "efficientnet": 128,
     "swin": 224,
     "vit_h_14": 56,
     "raft": 128,
@@ -40,6 +45,11 @@ SIZES = {
     "vgg": 224,
 }
 """Side of the square input in pixels, by part of the name; IMAGE for all others."""
+
+RESIDUAL = ("Block", "Bottleneck", "InvertedResidual", "MBConv")
+"""How the names of blocks end that have a residual branch, if they have BatchNorm."""
+SHORTCUTS = ("downsample", "proj")
+"""How the names of the modules begin that are not part of it."""
 
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -102,11 +112,14 @@ def _has_operators() -> bool:
 
 
 def _suppress(boxes: Any, scores: Any, threshold: float) -> Any:
-    """Return the boxes that no better one overlaps by more than the threshold, best first."""
+    """Return boxes that no better one overlaps by more than the threshold, best first.
+
+    The first few are enough to trace a graph with; what is written looks at all of them.
+    """
     left = scores.argsort(descending=True)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     kept = []
-    while len(left):
+    while len(left) and len(kept) < FEW:
         best, left = left[0], left[1:]
         kept.append(int(best))
         corner = torch.maximum(boxes[best, :2], boxes[left, :2])
@@ -172,20 +185,76 @@ def draw_weights(model: torch.nn.Module, generator: torch.Generator) -> None:
             elif name.endswith("weight") or "layer_scale" in name or "scale_weight" in name:
                 parameter.copy_(1 + noise.clamp(-2, 2) / 4)
             else:
-                parameter.copy_(noise / 10)
+                parameter.copy_(noise / 2)
 
 
-def settle_statistics(model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Give every BatchNorm the statistics of what reaches it."""
-    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = None
-        norm.reset_running_stats()
-        norm.train()
-    if norms:
-        with torch.no_grad():
-            model(*inputs)
-    model.eval()
+def quiet_branches(model: torch.nn.Module) -> None:
+    """Let residual branches add little, as in a trained network.
+
+    Otherwise dozens of them, one upon the other, make a rounding error of a first layer a
+    difference that is seen.
+    """
+    for block in model.modules():
+        if type(block).__name__.endswith(RESIDUAL):
+            norms = [
+                norm
+                for name, norm in block.named_modules()
+                if isinstance(norm, torch.nn.BatchNorm2d) and not name.startswith(SHORTCUTS)
+            ]
+            if norms:
+                with torch.no_grad():
+                    norms[-1].weight *= 0.3
+
+
+def pictures(count: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return images that differ in what is large in them, not only in noise.
+
+    All white noise looks the same to a deep layer; what little differs is then blown up.
+    """
+    coarse = torch.randn(count, shape[0], 4, 4)
+    smooth = torch.nn.functional.interpolate(coarse, size=shape[1:], mode="nearest")
+    return smooth + torch.randn(count, *shape) / 4
+
+
+def settle(model: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Scale every product's outputs to one, and give every BatchNorm the statistics it meets.
+
+    Both in the order in which they run, so that no layer is fed what it does not expect.
+    """
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            hooks.append(module.register_forward_pre_hook(_settle))
+        elif isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            hooks.append(module.register_forward_hook(_Scale()))
+    with torch.no_grad():
+        model(*inputs)
+    for hook in hooks:
+        hook.remove()
+
+
+def _settle(norm: Any, inputs: tuple[Any, ...]) -> None:
+    variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+    norm.running_mean.copy_(mean)
+    # A channel that hardly changes in a few images must not be blown up in the next.
+    norm.running_var.copy_(variance.clamp(min=float(variance.mean()) / 4))
+
+
+class _Scale:
+    """Scales a layer by what it makes when it is first run; later runs share its weights."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def __call__(self, layer: Any, _: Any, made: torch.Tensor) -> torch.Tensor | None:
+        spread = float(made.std()) if made.numel() > 1 else 0.0
+        if self.done or not spread:
+            return None
+        self.done = True
+        layer.weight /= spread
+        if layer.bias is not None:
+            layer.bias /= spread
+        return made / spread
 
 
 class Outputs(torch.nn.Module):
@@ -215,15 +284,20 @@ def export(name: str, output: str) -> None:
     torch.manual_seed(seed)
     model = build(name).eval()
     draw_weights(model, torch.Generator().manual_seed(seed))
-    detection = "rcnn" in name or name.startswith(("ssd", "fcos", "retinanet"))
+    quiet_branches(model)
     shape = (3, side(name), side(name))
+    detection = "rcnn" in name or name.startswith(("ssd", "fcos", "retinanet"))
     if detection:
-        settle_statistics(model, ([torch.randn(shape), torch.randn(shape)],))
+        settle(model, (list(pictures(2, shape)),))
         inputs: tuple[Any, ...] = (torch.randn(shape),)
     else:
         count = 2 if name.startswith("raft") else 1
-        settle_statistics(model, tuple(torch.randn(2, *shape) for _ in range(count)))
+        settle(model, tuple(pictures(SETTLING, shape) for _ in range(count)))
         inputs = tuple(torch.randn(1, *shape) for _ in range(count))
+    if name.startswith("raft"):
+        # What a step adds to the flow is where the next one looks: small steps, as when trained.
+        with torch.no_grad():
+            model.update_block.flow_head.conv2.weight /= 10
     with torch.no_grad():
         torch.onnx.export(
             Outputs(model, detection),

@@ -96,7 +96,7 @@ CACHED = ("gpt2", "llama", "mistral", "qwen", "gemma", "phi", "opt", "t5", "whis
 
 def build(name: str) -> torch.nn.Module:
     """Return the model with drawn weights; ``NAME_sdpa`` has torch's fused attention."""
-    base, _, fused = name.partition("_sdpa")
+    base = name.removesuffix("_sdpa")
     model, config, options = ARCHITECTURES[base]
     implementation = "sdpa" if name.endswith("_sdpa") else "eager"
     settings = getattr(transformers, config)(**options)

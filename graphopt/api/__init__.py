@@ -8,16 +8,19 @@ from graphopt.api.compiled import Compiled
 from graphopt.api.compiler import compile_model as compile
 from graphopt.api.describe import estimate, inspect
 from graphopt.api.doctor import doctor
+from graphopt.api.prunable import analyze_pruning, explain_tensor
 from graphopt.api.setup import resolve_recipe
 
 __all__ = [
     "Compiled",
     "analyze",
+    "analyze_pruning",
     "bench",
     "compile",
     "diff",
     "doctor",
     "estimate",
+    "explain_tensor",
     "inspect",
     "resolve_recipe",
 ]

@@ -161,7 +161,7 @@ def _quantized(
             where=name,
             hint="give its float original too: --reference FLOAT.onnx",
         )
-    divided = open_samples(data, recipe.calibration, graph, registry)
+    divided = open_samples(data, recipe, graph, registry)
     assert divided is not None
     context = make_context(recipe, target, registry, divided.calibration, observe=observe)
     real = [feed for _, feed in zip(range(2), divided.calibration, strict=False)]

@@ -20,19 +20,21 @@ from graphopt.api.outcome import (
     machine,
     operators,
 )
-from graphopt.api.pruning import prunes, run_pruning
+from graphopt.api.pruning import run_pruning
 from graphopt.api.setup import (
     SEED,
     Samples,
     find_target,
     make_context,
     make_passes,
+    make_stand_in,
     open_samples,
     resolve_recipe,
 )
 from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError, ModelError, RecipeError
+from graphopt.passes.prune.prune_channels import prunes
 from graphopt.pipeline import Runner, Verifier, probe_feeds
 from graphopt.planner import (
     FLOAT,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from graphopt.api.source import ModelSource
     from graphopt.calibration.sources import Source
+    from graphopt.calibration.synthetic import SyntheticDataset
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext
@@ -119,13 +122,7 @@ def compile_model(
         recipe=resolved.recipe,
         target=find_target(resolved.recipe.target, registry),
         registry=registry,
-        samples=open_samples(
-            data,
-            resolved.recipe.calibration,
-            graph,
-            registry,
-            pruning=prunes(make_passes(resolved.recipe, registry)),
-        ),
+        samples=open_samples(data, resolved.recipe, graph, registry),
         strict=strict,
         observe=observe,
         dump=(dump_after, Path(dump_dir or ".")) if dump_after else None,
@@ -181,6 +178,8 @@ class _Job:
     measure: bool = False
     notices: list[Notice] = field(default_factory=list)
     candidates: tuple[CandidateRecord, ...] = ()
+    stand_in: SyntheticDataset | None = None
+    """What layers are fitted to after pruning where the user gave no data."""
     precision: PrecisionRecord | None = None
     pruning: PruningRecord | None = None
     planned: tuple[Pass, ...] = ()
@@ -213,7 +212,7 @@ class _Job:
         runner.run(graph, steps[end:])
         graph, measured = self._never_slower(graph, verifier, runner)
         self.notices += runner.notices
-        self.notices += check_notices(verifier, self.samples, self.target, runner)
+        self.notices += check_notices(verifier, self.samples, self.target, runner, self.stand_in)
         self._stamp(graph)
         report = Report(
             graphopt=VERSION,
@@ -229,7 +228,9 @@ class _Job:
             candidates=self.candidates,
             explanations=tuple(context.explanations.values()),
             notices=tuple(self.notices),
-            calibration=calibration_record(self.samples, self.recipe, context.observer),
+            calibration=calibration_record(
+                self.samples, self.recipe, context.observer, self.stand_in
+            ),
             precision=self.precision,
             pruning=self.pruning,
             seconds=time.perf_counter() - started,
@@ -240,7 +241,10 @@ class _Job:
         self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, runner: Runner
     ) -> Sequence[Pass]:
         """Run the passes up to the one that removes units; return the rest."""
-        done = run_pruning(graph, steps, context, runner, self.samples, measure=self.measure)
+        if self.samples is None and prunes(steps):
+            self.stand_in = make_stand_in(self.recipe.calibration, self.original)
+        fitting = self.samples.fitting if self.samples is not None else self.stand_in
+        done = run_pruning(graph, steps, context, runner, fitting, measure=self.measure)
         if done.step is not None:
             self.pruning = done.record
             self._settle([done.step])

@@ -7,6 +7,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import LimitError
+from graphopt.passes.prune.samples import is_scored
 from graphopt.report import CalibrationRecord, FigureRecord, Notice, OperatorRecord
 from graphopt.runtime import HEAVY
 from graphopt.targets import host_target
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from graphopt.api.setup import Samples
     from graphopt.api.timing import Timed
     from graphopt.calibration.base import Observer
+    from graphopt.calibration.synthetic import SyntheticDataset
     from graphopt.ir import Graph
     from graphopt.pipeline import PipelineContext, Runner, Verifier
     from graphopt.recipe import Recipe
@@ -110,9 +112,15 @@ def _forecast(name: str, unit: str, before: Figure, after: Figure) -> FigureReco
 
 
 def calibration_record(
-    samples: Samples | None, recipe: Recipe, observer: Observer
+    samples: Samples | None, recipe: Recipe, observer: Observer, stand_in: SyntheticDataset | None
 ) -> CalibrationRecord | None:
-    """Return what the ranges rest on."""
+    """Return what the ranges rest on, or without data what layers were fitted to."""
+    if samples is None and stand_in is not None:
+        scored = sum(map(is_scored, range(len(stand_in))))
+        # No range was measured on them, so no observer saw them.
+        return CalibrationRecord(
+            stand_in.origin, len(stand_in) - scored, scored, stand_in.digest, observer=""
+        )
     if samples is None:
         return None
     spec = recipe.calibration.preprocessing
@@ -127,7 +135,11 @@ def calibration_record(
 
 
 def check_notices(
-    verifier: Verifier, samples: Samples | None, target: Target, runner: Runner
+    verifier: Verifier,
+    samples: Samples | None,
+    target: Target,
+    runner: Runner,
+    stand_in: SyntheticDataset | None = None,
 ) -> list[Notice]:
     """Return what the user should know about how the result was checked."""
     notices = []
@@ -147,6 +159,16 @@ def check_notices(
                 "W211",
                 "without data the model was only optimised losslessly",
                 "--data FILE makes integer execution possible: about a quarter of the size",
+            )
+        )
+    if stand_in is not None:
+        notices.append(
+            Notice(
+                "W213",
+                f"pruned without data: layers were fitted to, and divergences measured on, "
+                f"{len(stand_in)} synthetic samples made from BatchNormalization statistics",
+                "--data FILE, a few hundred unlabelled samples, gives a more accurate model, and "
+                "divergences that hold for it",
             )
         )
     if not target.provider:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphopt.errors import PassError
-from graphopt.passes.prune.prune_channels import PruneChannels
+from graphopt.passes.prune.prune_channels import PruneChannels, prunes
 from graphopt.planner.pruning import choose_pruning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphopt.api.setup import Samples
+    from graphopt.calibration.base import Dataset
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext, Runner
@@ -35,42 +35,35 @@ class Pruned:
     record: PruningRecord | None = None
 
 
-def prunes(steps: Sequence[Pass]) -> bool:
-    """Whether some pass removes units."""
-    return _position(steps) is not None
-
-
 def run_pruning(
     graph: Graph,
     steps: Sequence[Pass],
     context: PipelineContext,
     runner: Runner,
-    samples: Samples | None,
+    samples: Dataset | None,
     *,
     measure: bool,
 ) -> Pruned:
     """Run the passes up to the one that prunes, with that, in place.
-
-    Layers are fitted to more samples than ranges are measured on.
 
     Args:
         graph: what the passes work on.
         steps: of the whole recipe.
         context: of the compile.
         runner: runs, checks and records passes.
-        samples: the user's data.
+        samples: what layers are fitted to; None without data and without a stand-in for them.
         measure: whether time is measured on this machine.
 
     Raises:
         PassError: G307 to G309, the stated goal was not reached: nothing was removed.
     """
-    position = _position(steps)
+    position = next((i for i, step in enumerate(steps) if prunes([step])), None)
     if position is None:
         return Pruned(steps)
     runner.run(graph, steps[:position])
     step, rest = steps[position], steps[position + 1 :]
     assert isinstance(step, PruneChannels)
-    fitting = dataclasses.replace(context, dataset=samples.fitting if samples else None)
+    fitting = dataclasses.replace(context, dataset=samples)
     record = None
     if not step.widths and not step.branches:
         if context.observe is not None:
@@ -88,10 +81,3 @@ def run_pruning(
     if record is not None:
         record = dataclasses.replace(record, divergence=done.metrics.get("divergence"))
     return Pruned(rest, step, record)
-
-
-def _position(steps: Sequence[Pass]) -> int | None:
-    for index, step in enumerate(steps):
-        if isinstance(step, PruneChannels) and (step.to or step.widths or step.branches):
-            return index
-    return None

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from graphopt.api.source import input_specs
 from graphopt.calibration.dataset import Subset, split, spread, take
 from graphopt.calibration.sources import open_dataset
+from graphopt.calibration.synthetic import synthetic_dataset
 from graphopt.errors import TargetError
+from graphopt.ir import infer_shapes
+from graphopt.passes.prune.prune_channels import prunes
 from graphopt.pipeline import PipelineContext
 from graphopt.recipe import (
     ResolvedRecipe,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from graphopt.calibration.base import Dataset, Observer
     from graphopt.calibration.sources import Source
+    from graphopt.calibration.synthetic import SyntheticDataset
     from graphopt.cost.base import CostModel
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
@@ -41,6 +45,7 @@ SEED = 0
 
 _ENOUGH_LABELLED = 100
 _MOST_LABELLED = 2000
+_MOST_STAND_INS = 300
 
 
 def resolve_recipe(
@@ -99,24 +104,23 @@ class Samples:
 
 def open_samples(
     data: Source | None,
-    calibration: Calibration,
+    recipe: Recipe,
     graph: Graph,
     registry: Registry,
-    *,
-    pruning: bool = False,
 ) -> Samples | None:
     """Open the data that the call or the recipe names; None without any.
 
     Args:
         data: the user's own, before the recipe's.
-        calibration: how much of it is for what.
+        recipe: says how much of it is for what. Where units are removed, layers will be fitted to
+            samples, and accuracy is not judged on these either.
         graph: what it is for.
         registry: readers.
-        pruning: whether layers will be fitted to samples; accuracy is not judged on these either.
 
     Raises:
         DataError: G211 to G214.
     """
+    calibration = recipe.calibration
     source = data if data is not None else calibration.data
     if source is None:
         return None
@@ -129,10 +133,26 @@ def open_samples(
     # A handful of samples is better spent on ranges than on checking.
     held_out = min(calibration.held_out, len(dataset) // 4)
     rest, kept = split(dataset, held_out)
-    used = [calibration.samples, *([calibration.fitted] if pruning else [])]
+    used = [calibration.samples]
+    if prunes(make_passes(recipe, registry)):
+        used.append(calibration.fitted)
     labelled = _labelled(dataset, held_out, used)
     ranges, fitting = take(rest, calibration.samples), take(rest, calibration.fitted)
     return Samples(ranges, kept, fitting, labelled)
+
+
+def make_stand_in(calibration: Calibration, graph: Graph) -> SyntheticDataset | None:
+    """Return synthetic samples to fit layers to after pruning; None where nothing tells of any.
+
+    Ranges are never measured on them: what is rare in the data is not in its means and variances.
+
+    Args:
+        calibration: says how many.
+        graph: as the user gave it, before BatchNormalization is folded.
+    """
+    made = graph.copy()
+    infer_shapes(made)
+    return synthetic_dataset(made, SEED, min(calibration.fitted, _MOST_STAND_INS))
 
 
 def _labelled(dataset: Dataset, held_out: int, counts: Sequence[int]) -> Dataset | None:

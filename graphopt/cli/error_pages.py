@@ -122,8 +122,10 @@ PAGES: dict[str, tuple[str, str]] = {
     "G217": (
         "Noise is measured between a float model and the same model quantized. Here the model is "
         "quantized already and its original was not given, or nothing in it could be quantized, "
-        "or the two models have no tensor names in common.",
-        "Analyse the float model, or give it with `--reference` beside the quantized one.",
+        "or the two models have no tensor names in common. Or a tensor, or one of its axes, was to "
+        "be explained that the model does not have.",
+        "Analyse the float model, or give it with `--reference` beside the quantized one. Tensors "
+        "are those of the simplified model, as `graphopt analyze MODEL --pruning` names them.",
     ),
     "G301": (
         "A pass raised an error. Its changes were undone, and the compile went on without it; "
@@ -213,6 +215,14 @@ PAGES: dict[str, tuple[str, str]] = {
         "One sample more or less that is classified right changes the accuracy by more than the "
         "stated drop, so the drop can only be told from zero.",
         "Give more labelled samples: those that are not calibrated on are used.",
+    ),
+    "W213": (
+        "Nobody gave samples, so layers were fitted to random images that were chosen for having "
+        "the means and variances that the model's BatchNormalization nodes remember of its "
+        "training data. The divergence of the outputs, and what `max-divergence` is compared with, "
+        "were measured on such images too: on real ones it is likely to be larger.",
+        "Give a few hundred typical inputs with `--data`; they need no labels. Else judge the "
+        "model on data of your own before it is used.",
     ),
     "W303": (
         "The model rejects the inputs that were made up for it, often because some of its inputs "

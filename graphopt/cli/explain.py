@@ -1,4 +1,4 @@
-"""`graphopt explain`: an error code, or what a report says of a node."""
+"""`graphopt explain`: an error code, a node of a report, or what couples the axes of a tensor."""
 
 from __future__ import annotations
 
@@ -21,18 +21,42 @@ if TYPE_CHECKING:
 _CODE = re.compile(r"[A-Za-z]\d{3}")
 
 
-@click.command("explain", cls=Command)
-@click.argument("subject", metavar="CODE|NODE")
+@click.command("explain", cls=Command, short_help="Explain an error code, a node or a tensor.")
+@click.argument("subject", metavar="CODE|NODE|TENSOR")
 @click.option("--report", type=FILE, help="Report of a compile, such as model.arm.json.")
+@click.option("--model", type=FILE, help="A model: explain the axes of one of its tensors.")
+@click.option("--axis", type=int, help="With --model: only this axis, from 0.")
 @pass_settings
-def command(settings: Settings, subject: str, report: Path | None) -> None:
-    """Explain an error code, or a node of a report."""
+def command(
+    settings: Settings, subject: str, report: Path | None, model: Path | None, axis: int | None
+) -> None:
+    """Explain an error code, a node of a report, or what couples the axes of a tensor.
+
+    With --model, TENSOR is a tensor or a group that `graphopt analyze MODEL --pruning` lists: what
+    each of its axes is coupled with is shown, or why it cannot be pruned.
+    """
+    if report is not None and model is not None:
+        raise click.UsageError("`--report` and `--model` explain different things\ngive one")
+    if axis is not None and model is None:
+        raise click.UsageError("`--axis` is of a tensor\nsay of which model: --model MODEL")
+    terminal = Terminal(settings)
+    if model is not None:
+        _tensor(settings, subject, model, axis)
+        return
     from graphopt.cli.render_explain import code_page, node_page
 
-    terminal = Terminal(settings)
     found = _code(subject) if report is None else _node(subject, report)
     page = code_page if report is None else node_page
     terminal.show(found, lambda: page(found))
+
+
+def _tensor(settings: Settings, name: str, model: Path, axis: int | None) -> None:
+    from graphopt.api.prunable import explain_tensor
+    from graphopt.cli.render_explain import tensor_page
+
+    found = explain_tensor(model, name, axis=axis, registry=settings.registry)
+    verbose = settings.verbose > 0
+    Terminal(settings).show(found, lambda: tensor_page(found, verbose=verbose))
 
 
 def _code(subject: str) -> dict[str, Any]:
@@ -49,7 +73,8 @@ def _code(subject: str) -> dict[str, Any]:
     raise GraphOptError(
         f"`{subject}` is not an error code",
         code="G108",
-        hint=f"for a node: graphopt explain {subject} --report MODEL.TARGET.json",
+        hint=f"for a node: graphopt explain {subject} --report MODEL.TARGET.json; "
+        f"for a tensor: graphopt explain {subject} --model MODEL",
     )
 
 

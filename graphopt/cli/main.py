@@ -20,7 +20,7 @@ COMMANDS = {
     "compile": ("graphopt.cli.compile", "Compile a model for a target."),
     "inspect": ("graphopt.cli.inspect", "Show what a model is made of."),
     "estimate": ("graphopt.cli.estimate", "Estimate latency, memory and energy on a target."),
-    "analyze": ("graphopt.cli.analyze", "Show which operators lose accuracy, and why."),
+    "analyze": ("graphopt.cli.analyze", "Show what loses accuracy, or what can be pruned."),
     "bench": ("graphopt.cli.bench", "Time a model on this machine."),
     "doctor": ("graphopt.cli.doctor", "Say why a quantized model is slow, and repair it."),
     "diff": ("graphopt.cli.diff", "Compare two models, in results and in structure."),
@@ -28,7 +28,7 @@ COMMANDS = {
     "passes": ("graphopt.cli.passes", "List the passes, or explain one."),
     "plugins": ("graphopt.cli.plugins", "List the plugins, and those that failed."),
     "recipe": ("graphopt.cli.recipe", "Show or check a recipe."),
-    "explain": ("graphopt.cli.explain", "Explain an error code, or a node of a report."),
+    "explain": ("graphopt.cli.explain", "Explain an error code, a node or a tensor."),
     "completion": ("graphopt.cli.completion", "Print the completion script of a shell."),
 }
 

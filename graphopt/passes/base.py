@@ -96,6 +96,7 @@ class Context(Protocol):
         names: Sequence[str],
         *,
         samples: Callable[[int], bool] | None = None,
+        feeds: Iterable[Mapping[str, np.ndarray[Any, Any]]] | None = None,
     ) -> Iterator[tuple[int, str, np.ndarray[Any, Any]]]:
         """Yield (sample, name, values) of the named tensors over the calibration data.
 
@@ -106,6 +107,7 @@ class Context(Protocol):
             graph: is run as far as the tensors need it.
             names: of the tensors; inputs of the graph are among what can be asked for.
             samples: whether a sample, by number, is run; all by default.
+            feeds: what is run instead of the calibration data: inputs of ``graph`` by name.
         """
         ...
 

@@ -121,17 +121,18 @@ class PipelineContext:
         names: Sequence[str],
         *,
         samples: Callable[[int], bool] | None = None,
+        feeds: Iterable[Mapping[str, Array]] | None = None,
     ) -> Iterator[tuple[int, str, Array]]:
         """Yield (sample, name, values) over the calibration data; holds one chunk at a time."""
-        if self.dataset is None:
+        if self.dataset is None and feeds is None:
             return
         source = IntermediateTensors(graph, names)
-        total = len(self.dataset)
-        for sample, feed in enumerate(self.dataset):
+        total = len(self.dataset or ())
+        for sample, feed in enumerate(self.dataset or () if feeds is None else feeds):
             if samples is None or samples(sample):
                 for name, values in source.tensors(feed):
                     yield sample, name, values
-            if self.observe is not None:
+            if self.observe is not None and feeds is None:
                 self.observe.progress("measuring", sample + 1, total)
 
     def run(self, graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:

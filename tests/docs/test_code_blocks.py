@@ -32,7 +32,12 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 GENERATED = {
     p for p in PAGES if "<!-- Written by docs/generate.py" in p.read_text(encoding="utf-8")
 }
-NEEDS_EXAMPLE = {"tutorial/write-a-pass.md", "how-to/publish-a-plugin.md"}
+PLUGINS = {
+    "docs/tutorial/write-a-pass.md": "example",
+    "docs/how-to/publish-a-plugin.md": "example",
+    "docs/how-to/write-a-coupling-rule.md": "example-pruning",
+}
+"""What a page needs of the example package; others run without plugins."""
 BLOCK = re.compile(
     r"^(?:<!-- (?P<kind>file|same as): (?P<path>\S+) -->\n)?"
     r"(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
@@ -84,13 +89,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def environment(site: Path, page: Path) -> dict[str, str]:
-    has_example = any(name_of(page).endswith(name) for name in NEEDS_EXAMPLE)
     paths = [str(ROOT), str(site), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "COLUMNS": "80",
         "GRAPHOPT_NO_PROGRESS": "1",
-        "GRAPHOPT_PLUGINS": "example" if has_example else "",
+        "GRAPHOPT_PLUGINS": PLUGINS.get(name_of(page), ""),
         "PATH": os.pathsep.join([str(site / "commands"), os.environ["PATH"]]),
         "PYTHONPATH": os.pathsep.join(p for p in paths if p),
         "PYTHONWARNINGS": "error",

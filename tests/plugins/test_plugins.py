@@ -19,8 +19,8 @@ from graphopt.registry import PluginStatus, Registry
 
 # Every entry point of packages/, in the order in which the registry has them.
 NAMES = [
-    *("broken", "broken-exit", "broken-hook", "example", "good", "greedy", "misspelt"),
-    *("old", "old-defaults", "unmarked", "wrong-return"),
+    *("broken", "broken-exit", "broken-hook", "example", "example-pruning", "good", "greedy"),
+    *("misspelt", "old", "old-defaults", "unmarked", "wrong-return"),
 ]
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("site")
@@ -55,6 +55,15 @@ def test_listing_is_sorted_names_every_plugin_and_imports_none(registry: Registr
     assert [p.name for p in listed if p.status == "not loaded"] == NAMES
     assert sorted(p.name for p in tests) == [p.name for p in tests]
     assert not [name for name in sys.modules if name.startswith("graphopt_test_")]
+
+
+def test_a_rule_and_a_criterion_are_found_among_the_built_in_ones(registry: Registry) -> None:
+    assert registry.provider_of("coupling", "DFT") == "example-pruning"
+    assert registry.coupling_rules()["DFT"].op == "DFT"
+    assert registry.importances()["fluctuation"]().name == "fluctuation"
+    assert loaded(registry, "example-pruning").provides == (
+        *("coupling rule DFT", "importance criterion fluctuation"),
+    )
 
 
 def test_a_good_plugin_is_loaded_whatever_the_others_do(registry: Registry) -> None:

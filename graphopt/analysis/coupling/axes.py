@@ -72,12 +72,19 @@ class AtomTable:
         return axis in self._first
 
     def atoms(self, axis: Axis, indices: Array | None = None) -> Array:
-        """Return the atoms of an axis, or of some of its indices; int64, in order of index."""
+        """Return the atoms of an axis, or of some of its indices; int64, in order of index.
+
+        Raises:
+            ValueError: the axis has no such index.
+        """
         first = self._first[axis]
+        assert axis.size is not None
         if indices is None:
-            assert axis.size is not None
             return np.arange(first, first + axis.size)
-        return first + np.asarray(indices, dtype=np.int64)
+        chosen = np.asarray(indices, dtype=np.int64)
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < axis.size:
+            raise ValueError(f"{axis.label} has the indices 0 to {axis.size - 1}")
+        return first + chosen
 
     def owners(self) -> Array:
         """Return the number in ``axes`` of each atom's axis; int64 [count]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,25 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+BORDERS = ("it is an input of the model", "it is an output of the model")
+"""Why the tensors stay that others see."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What can be removed from a graph, and what was said to find it.
+
+    Args:
+        coupling: the answer.
+        links: what the rules said.
+        labels: component of each atom: its smallest member. int64 [atoms].
+    """
+
+    coupling: Coupling
+    links: Links
+    labels: Array
+
 
 def couple(
     graph: Graph, rules: Mapping[str, CouplingRule], *, prefer_heads: bool = True
@@ -30,13 +51,19 @@ def couple(
     """Return what can be removed from a graph, and what has to go with it.
 
     The graph must have shapes (``ir.infer_shapes``); what has none is frozen, as are inputs and
-    outputs, what inner graphs read, and everything around an operator without a rule.
+    outputs, what inner graphs read, and everything around an operator without a rule, or with one
+    that raises.
 
     Args:
         graph: is not changed, but for sizes that become known.
         rules: by name: the operator, after its domain and a dot where it is not the default one.
         prefer_heads: whether attention loses whole heads rather than features of every head.
     """
+    return traced(graph, rules, prefer_heads=prefer_heads).coupling
+
+
+def traced(graph: Graph, rules: Mapping[str, CouplingRule], *, prefer_heads: bool = True) -> Trace:
+    """Return the same as ``couple``, with what it was found from, to explain it."""
     learn_sizes(graph)
     links = Links(graph, AtomTable(_tensors(graph)))
     _freeze_borders(graph, links)
@@ -44,7 +71,8 @@ def couple(
         links.begin()
         _apply(node, rules, links)
         links.finish(node)
-    return group_units(links, _close(links, prefer_heads))
+    labels = _close(links, prefer_heads)
+    return Trace(group_units(links, labels), links, labels)
 
 
 def rule_for(node: Node, rules: Mapping[str, CouplingRule]) -> CouplingRule | None:
@@ -60,9 +88,9 @@ def _tensors(graph: Graph) -> list[Any]:
 def _freeze_borders(graph: Graph, links: Links) -> None:
     for value in graph.inputs:
         if not value.is_constant:
-            links.freeze_value(value, "it is an input of the model")
+            links.freeze_value(value, BORDERS[0])
     for value in graph.outputs:
-        links.freeze_value(value, "it is an output of the model")
+        links.freeze_value(value, BORDERS[1])
 
 
 def _apply(node: Node, rules: Mapping[str, CouplingRule], links: Links) -> None:
@@ -76,7 +104,21 @@ def _apply(node: Node, rules: Mapping[str, CouplingRule], links: Links) -> None:
     elif _lacks_shapes(node):
         links.freeze_node(node, f"not all shapes around {node.op} `{node.label}` are known")
     else:
+        _ask(rule, node, links)
+
+
+def _ask(rule: CouplingRule, node: Node, links: Links) -> None:
+    """Let a rule speak; one that fails keeps its node as it is, with all that it may have said."""
+    try:
         rule.couple(node, links)
+    except Exception as error:
+        what = str(error) or "no more is said"
+        _log.debug("coupling rule %s at %s", rule.name, node.label, exc_info=error)
+        links.freeze_node(
+            node,
+            f"the coupling rule `{rule.name}` failed at `{node.label}`: "
+            f"{type(error).__name__}: {what}",
+        )
 
 
 def _lacks_shapes(node: Node) -> bool:

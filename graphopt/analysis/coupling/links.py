@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,7 @@ class Links:
             of_other: as many indices of the other; a broadcast scalar is not meant.
 
         Raises:
-            ValueError: not as many on both sides.
+            ValueError: not as many on both sides, or an index that is not there.
         """
         self._said |= {one, other}
         if one not in self.table or other not in self.table:
@@ -143,20 +144,32 @@ class Links:
         """Say that ``whole`` is the factors run together (row-major), as Reshape does.
 
         Only one of the factors can lose indices; which one is decided when all is known.
+
+        Raises:
+            ValueError: the factors together are not as large as the whole.
         """
         self._said |= {whole, *factors}
         if len(factors) == 1:
             self.tie(whole, factors[0])
         elif whole in self.table and all(f in self.table for f in factors):
+            sizes = [f.size or 0 for f in factors]
+            if math.prod(sizes) != whole.size:
+                raise ValueError(f"{whole.label} has {whole.size} indices, not {sizes} together")
             self.products.append(Product(whole, tuple(factors), node))
         else:
             for axis in (whole, *factors):
                 self.freeze(axis, f"`{node.label}` reshapes sizes that are not known")
 
     def balance(self, axis: Axis, blocks: int, node: Node) -> None:
-        """Demand that each of ``blocks`` equal parts of an axis loses the same number."""
+        """Demand that each of ``blocks`` equal parts of an axis loses the same number.
+
+        Raises:
+            ValueError: the axis has no such parts.
+        """
         self._said.add(axis)
         if axis in self.table and blocks > 1:
+            if (axis.size or 0) % blocks:
+                raise ValueError(f"{axis.label} has {axis.size} indices: no {blocks} equal parts")
             self.balances.append(Balance(axis, blocks, node))
 
     def approximate(self, axis: Axis, reason: str) -> None:

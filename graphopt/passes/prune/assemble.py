@@ -11,9 +11,11 @@ from graphopt.passes.prune.branches.fit import fit_branches
 from graphopt.passes.prune.branches.linear import Kind
 from graphopt.passes.prune.branches.options import BranchOption, branch_options
 from graphopt.passes.prune.narrow import narrowed
+from graphopt.passes.prune.outputs import output_divergence
+from graphopt.passes.prune.reconstruct.layer_norm import is_touched, match_layer_norms
 from graphopt.passes.prune.reconstruct.rows import PRODUCTS
-from graphopt.passes.prune.reconstruct.sequential import rebuild
-from graphopt.passes.prune.samples import is_fitted
+from graphopt.passes.prune.reconstruct.sequential import rebuild, walk_both
+from graphopt.passes.prune.samples import is_fitted, is_scored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,23 +79,46 @@ def assemble(
         the model, and how each layer was fitted, by name of its node.
     """
     cut = coupling.cut(keeps)
-    made = narrowed(original, cut, context)
     if not context.has_data:
         return cut_out(original, cut, kinds, context), {}
+    made = narrowed(original, cut, context)
+    matched = made.copy()
+    methods = _rebuilt(original, made, cut, kinds, context)
+    if not any(is_touched(node, cut) for node in original.nodes()):
+        return made, methods
+    match_layer_norms(original, matched, cut, context, is_fitted)
+    others = _rebuilt(original, matched, cut, kinds, context)
+    apart = [output_divergence(original, each, context, is_scored) for each in (made, matched)]
+    return (matched, others) if (apart[1] or 0.0) < (apart[0] or 0.0) else (made, methods)
+
+
+def _rebuilt(
+    original: Graph, made: Graph, cut: Cut, kinds: Mapping[str, Kind], context: Context
+) -> dict[str, str]:
+    """Replace branches of a narrower graph and fit its layers, from inputs to outputs."""
     methods: dict[str, str] = {}
     waiting = _behind_changes(original, cut, kinds)
-    for name in _in_order(original, kinds):
+    branches = [branch for branch in residual_branches(original) if branch.name in kinds]
+    through = walk_both(original, made, waiting, context, is_fitted, branches)
+    names = _in_order(original, kinds)
+    for done, name in enumerate(names):
         branch = _named(made, [name])[name]
         before = [n for n in waiting if not _is_behind(n, made, branch)]
-        methods |= rebuild(original, made, cut, before, context, is_fitted)
         waiting = [n for n in waiting if n not in set(before)]
+        later = _made_by(waiting, _named(made, names[done:]).values())
+        methods |= rebuild(
+            original, made, cut, before, context, is_fitted, later=later, through=through
+        )
         whole = not cut.touches(original.value(branch.name))
-        reference = original if whole else None
-        fitted = fit_branches(made, [branch], context, is_fitted, reference)
+        fitted = fit_branches(made, [branch], context, is_fitted, through if whole else None)
         _replace(made, branch, kinds[name], fitted[name])
         methods[name] = f"{kinds[name]}"
-    methods |= rebuild(original, made, cut, waiting, context, is_fitted)
-    return made, methods
+    return methods | rebuild(original, made, cut, waiting, context, is_fitted, through=through)
+
+
+def _made_by(nodes: Iterable[Node], branches: Iterable[Branch]) -> set[str]:
+    inside = [node for branch in branches for node in branch.nodes]
+    return {value.name for node in (*nodes, *inside) for value in node.outputs}
 
 
 def _named(graph: Graph, names: Iterable[str]) -> dict[str, Branch]:

@@ -24,13 +24,13 @@ from graphopt.passes.prune.samples import is_fitted, is_scored
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
     from graphopt.analysis.coupling import Coupling
     from graphopt.ir import Graph
-    from graphopt.passes.base import Context
+    from graphopt.passes.base import Context, Pass
     from graphopt.passes.prune.importance.base import Importance
 
     Array = np.ndarray[Any, Any]
@@ -178,3 +178,11 @@ def _notes(keeps: Mapping[str, Array], fitted: Mapping[str, Any], apart: float |
     if apart is not None:
         notes.append(f"outputs diverge by {apart:.3f} on samples that nothing was fitted to")
     return notes
+
+
+def prunes(steps: Sequence[Pass]) -> bool:
+    """Whether some pass will remove units."""
+    return any(
+        isinstance(step, PruneChannels) and bool(step.to or step.widths or step.branches)
+        for step in steps
+    )

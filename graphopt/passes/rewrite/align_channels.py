@@ -68,8 +68,8 @@ class AlignChannels:
         if not padded:
             return PassResult(False, ("all channels fit, or cannot be padded",))
         added = sum(layouts.of(g).size - g.channels for g in padded)
-        groups = counted(len(padded), "group", "of tensors")
-        notes = (f"{added} channels added in {groups}",)
+        where = counted(len(padded), "group", "of tensors")
+        notes = (f"{added} channels added in {where}",)
         return PassResult(True, notes, {"channels": added, "groups": len(padded)})
 
 

@@ -99,7 +99,8 @@ class _Search:
             raise PassError(
                 f"`{step.to}` needs samples: without data nothing says what can go",
                 code="G308",
-                hint="--data FILE, a few hundred unlabelled samples",
+                hint="--data FILE, a few hundred unlabelled samples; or a model that still has "
+                "BatchNormalization, and one float input of known size",
             )
         self.coupling = couple(self.graph, context.coupling_rules)
         timed = measure and self.goal.metric == "latency"

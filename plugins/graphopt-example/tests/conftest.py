@@ -30,6 +30,7 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         sys.path.insert(0, str(site))
         yield
         sys.path.remove(str(site))
-        sys.modules.pop("graphopt_example", None)
+        for name in ("graphopt_example", "graphopt_example_pruning"):
+            sys.modules.pop(name, None)
     else:
         yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from graphopt.runtime import open_session
 from graphopt.testing import run_cli
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphopt.api import Compiled
 
 FLOAT = ("insert-qdq.placement=float", "quantize-matmuls.mode=off", "limits.never-slower=false")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt.analysis.coupling.rule import CouplingRule
+from typing import TYPE_CHECKING
+
 from graphopt.analysis.coupling.rules import (
     attention,
     convolution,
@@ -17,6 +18,9 @@ from graphopt.analysis.coupling.rules import (
     reduction,
     reshape,
 )
+
+if TYPE_CHECKING:
+    from graphopt.analysis.coupling.rule import CouplingRule
 
 BUILTIN_RULES: tuple[CouplingRule, ...] = (
     *attention.RULES,

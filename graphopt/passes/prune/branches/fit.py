@@ -19,19 +19,18 @@ from graphopt.passes.prune.branches.linear import (
     Linear,
     Solution,
     chosen,
-    joined,
     regress,
 )
 from graphopt.passes.prune.branches.placement import Placement, placement_of
 from graphopt.passes.prune.branches.sums import BranchSums, product_of_kernel
+from graphopt.passes.prune.reconstruct.cross_validation import joined
 from graphopt.passes.prune.reconstruct.moments import (
     LARGEST_BYTES,
     LARGEST_FEATURES,
     ROWS_PER_FEATURE,
     Moments,
-    prefix,
-    stream_samples,
 )
+from graphopt.passes.prune.reconstruct.walk import walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.passes.base import Context
     from graphopt.passes.prune.reconstruct.rows import MatrixProduct
+    from graphopt.passes.prune.reconstruct.walk import Batch, Walk
 
     Array = np.ndarray[Any, Any]
-    Tensors = dict[str, Array]
 
 _KINDS = {1: (Kind.LIN1, Kind.MERGED1), 3: (Kind.LIN3, Kind.MERGED3)}
 """By size of kernel: beside the skip, and with the skip in it."""
@@ -70,7 +69,7 @@ def fit_branches(
     chains: Sequence[Chain],
     context: Context,
     samples: Callable[[int], bool],
-    reference: Graph | None = None,
+    through: tuple[Walk, Walk] | None = None,
 ) -> dict[str, Fitted]:
     """Return what can stand in the place of each branch or chain, by name.
 
@@ -82,14 +81,14 @@ def fit_branches(
         chains: residual branches, or runs between two tensors.
         context: runs the data.
         samples: whether a sample, by number, may be used for the fit.
-        reference: the original, in which the same tensors (exit and skip) have the values to aim
-            at: what the skip is off by is then made up for. ``graph`` itself when None.
+        through: walks through the original and through ``graph``: the same tensors (exit and skip)
+            of the original have the values to aim at, and what the skip is off by is made up for.
+            Without them ``graph`` is its own original.
     """
     sums, refused = _affordable(chains)
-    for sample, values, wanted in _tensors(graph, reference, sums, context):
-        if samples(sample):
-            for each in sums:
-                each.update(values, wanted, (context.seed, sample))
+    for given, wanted in _batches(graph, sums, context, samples, through):
+        for each in sums:
+            each.update(given, wanted, context.seed)
     return refused | {each.chain.name: _result(each) for each in sums}
 
 
@@ -129,26 +128,22 @@ def _candidates(chain: Chain, placement: Placement) -> Iterator[BranchSums]:
             yield BranchSums(chain, placement, kernel, product)
 
 
-def _tensors(
-    graph: Graph, reference: Graph | None, sums: Sequence[BranchSums], context: Context
-) -> Iterator[tuple[int, Tensors, Tensors]]:
-    """Yield (sample, tensors there are, tensors there should be)."""
+def _batches(
+    graph: Graph,
+    sums: Sequence[BranchSums],
+    context: Context,
+    samples: Callable[[int], bool],
+    through: tuple[Walk, Walk] | None,
+) -> Iterator[tuple[Batch, Batch]]:
+    """Yield the tensors there are and those there should be."""
     read = [name for each in sums for name in each.read]
     aims = [name for each in sums for name in each.aims]
-    if reference is None:
-        for sample, values in _streamed(graph, read + aims, context):
-            yield sample, values, values
-        return
-    pairs = (_streamed(graph, read, context), _streamed(reference, aims, context))
-    for (sample, values), (_, wanted) in zip(*pairs, strict=True):
-        yield sample, values, wanted
-
-
-def _streamed(
-    graph: Graph, names: Sequence[str], context: Context
-) -> Iterator[tuple[int, Tensors]]:
-    if names:
-        yield from stream_samples(*prefix(graph, names), context)
+    if through is not None:
+        wanted = through[0].tensors(aims)
+        yield from zip(through[1].tensors(read), wanted, strict=True)
+    elif sums:
+        (walk,) = walks([(graph, read + aims)], context, samples)
+        yield from ((batch, batch) for batch in walk.tensors(read + aims))
 
 
 # -- results -------------------------------------------------------------------------------

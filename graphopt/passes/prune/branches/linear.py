@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.passes.prune.reconstruct.least_squares import RIDGE, solve
-from graphopt.passes.prune.reconstruct.moments import Moments
+from graphopt.passes.prune.reconstruct.cross_validation import best_ridge, joined, missed
+from graphopt.passes.prune.reconstruct.least_squares import RIDGE, solve_moments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from graphopt.passes.prune.reconstruct.moments import Moments
 
     Array = np.ndarray[Any, Any]
 
@@ -94,68 +96,17 @@ def regress(folds: Sequence[Moments]) -> Solution | None:
     Returns:
         None where nothing finite was found.
     """
-    if len(folds) == 1:
-        made = _solution(folds[0], RIDGE)
-        return None if made is None else replace(made, error=_missed(made, folds[0]))
-    best, least = _RIDGES[0], float("inf")
-    for ridge in _RIDGES:
-        error = _crossed(folds, ridge)
-        if not error < least:
-            break
-        best, least = ridge, error
-    made = _solution(joined(*folds), best)
-    return None if made is None or not np.isfinite(least) else replace(made, error=least)
-
-
-def _crossed(folds: Sequence[Moments], ridge: float) -> float:
-    """Return the error on each half of what the other half gives."""
-    total = rows = 0.0
-    for fitted, other in (folds, folds[::-1]):
-        made = _solution(fitted, ridge)
-        if made is None:
-            return float("inf")
-        total += _missed(made, other) * other.rows
-        rows += other.rows
-    return total / rows
-
-
-def _solution(moments: Moments, ridge: float) -> Solution | None:
     # What is left without any rows to go by is the mean: the prior is zero.
-    weight = solve(moments.centred, moments.cross, np.zeros_like(moments.cross), ridge)
-    if weight is None:
+    prior = np.zeros_like(folds[0].cross)
+    whole = folds[0] if len(folds) == 1 else joined(*folds)
+    found: tuple[float, float] | None = (RIDGE, np.nan)
+    if len(folds) > 1:
+        found = best_ridge(((folds[0], folds[1]), (folds[1], folds[0])), prior, _RIDGES)
+    made = solve_moments(whole, prior, found[0]) if found is not None else None
+    if found is None or made is None:
         return None
-    bias = moments.mean_out[0] - moments.mean[0] @ weight[0]
-    return Solution(weight[0], bias, 0.0, ridge)
-
-
-def _missed(made: Solution, moments: Moments) -> float:
-    """Return E|y - x W - b|^2 from the moments of x and y alone."""
-    weight = made.weight
-    shift = moments.mean_out[0] - moments.mean[0] @ weight - made.bias
-    quadratic = float(np.sum(weight * (moments.centred[0] @ weight)))
-    crossed = float(np.sum(weight * moments.cross[0]))
-    power = float(moments.variance_out[0].sum())
-    return max(power - 2.0 * crossed + quadratic, 0.0) + float(shift @ shift)
-
-
-def joined(one: Moments, other: Moments) -> Moments:
-    """Return the moments of both sets of rows together."""
-    rows = one.rows + other.rows
-    a, b = one.rows / rows, other.rows / rows
-    apart, apart_out = other.mean - one.mean, other.mean_out - one.mean_out
-    return Moments(
-        mean=a * one.mean + b * other.mean,
-        centred=a * one.centred + b * other.centred + a * b * _outer(apart, apart),
-        mean_out=a * one.mean_out + b * other.mean_out,
-        cross=a * one.cross + b * other.cross + a * b * _outer(apart, apart_out),
-        variance_out=a * one.variance_out + b * other.variance_out + a * b * apart_out**2,
-        rows=rows,
-        samples=one.samples + other.samples,
-    )
-
-
-def _outer(one: Array, other: Array) -> Array:
-    return np.asarray(one[:, :, None] * other[:, None, :])
+    error = missed(made, whole) if len(folds) == 1 else found[1]
+    return Solution(made.weight[0], made.bias[0], error, found[0])
 
 
 def chosen(moments: Moments, features: Array | slice, outputs: slice) -> Moments:

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.analysis.branches import Branch
-from graphopt.passes.prune.reconstruct.moments import Moments, MomentSums
+from graphopt.passes.prune.reconstruct.moments import Moments, MomentSums, pick_rows
 from graphopt.passes.prune.reconstruct.rows import MatrixProduct
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from graphopt.analysis.branches import Chain
     from graphopt.passes.prune.branches.placement import Placement
+    from graphopt.passes.prune.reconstruct.walk import Batch
 
     Array = np.ndarray[Any, Any]
     Tensors = Mapping[str, Array]
@@ -72,21 +73,28 @@ class BranchSums:
     def _skip(self) -> list[str]:
         return [self.chain.skip.name] if isinstance(self.chain, Branch) else []
 
-    def update(self, values: Tensors, wanted: Tensors, seed: tuple[int, int]) -> None:
-        """Take in one sample: the tensors there are, and those there should be."""
+    def update(self, given: Batch, aims: Batch, seed: int) -> None:
+        """Take in some samples: the tensors there are, and those there should be."""
+        values, wanted = given.tensors, aims.tensors
         made = wanted[self.chain.exit.name]
         self.problem = self.problem or self._mismatch(values, wanted)
         if self.problem or not made.size:
             return
-        picked = _picked(made.size // self.placement.outputs, seed)
+        count = made.size // self.placement.outputs
+        picked = pick_rows(count, _ROWS_PER_SAMPLE, seed, given.samples)
         space = made.shape[2:] if self.placement.space is not None else ()
         rows = self.product.inputs(values[self.chain.entry.name], space, picked)
         goals = [self.product.outputs_at(g, picked) for g in self._goals(values, wanted)]
         if not self._folds:
             sizes = 1, self.product.features, self._columns
             self._folds = MomentSums(*sizes), MomentSums(*sizes)
-        self._folds[self._taken % 2].update(rows, np.concatenate(goals, axis=1)[None])
-        self._taken += 1
+        made_of = np.concatenate(goals, axis=1)
+        turns = self._taken + np.arange(len(given.samples))
+        self._taken += len(turns)
+        for half, sums in enumerate(self._folds):
+            inside = turns % 2 == half
+            which = np.repeat(inside, len(picked) // len(turns))
+            sums.update(rows[:, which], made_of[None, which], int(inside.sum()))
 
     def moments(self) -> list[Moments]:
         """Return the moments of each half of the samples that has any."""
@@ -118,14 +126,6 @@ class BranchSums:
     def _space(self, sizes: Sequence[int]) -> tuple[int, ...]:
         axes = zip(sizes, self.placement.space or (), strict=True)
         return tuple((size + axis.slack) // axis.stride for size, axis in axes)
-
-
-def _picked(count: int, seed: tuple[int, int]) -> Array:
-    """Return which rows of a sample are taken: the same ones for tensors of the same size."""
-    if count <= _ROWS_PER_SAMPLE:
-        return np.arange(count)
-    random = np.random.default_rng((*seed, count))
-    return np.sort(random.choice(count, _ROWS_PER_SAMPLE, replace=False))
 
 
 def product_of_kernel(placement: Placement, kernel: int) -> MatrixProduct | None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt import ir
-from graphopt.passes.prune.reconstruct.moments import prefix, stream_samples
 from graphopt.passes.prune.reconstruct.products import counterpart
 from graphopt.passes.prune.reconstruct.statistics import scales
+from graphopt.passes.prune.reconstruct.walk import walks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,19 +47,24 @@ def match_layer_norms(
     done = []
     for node in original.nodes(*_WITH_BETA, *_WITHOUT):
         smaller = counterpart(node, pruned)
-        if smaller is None or not _is_matched(node, smaller, cut):
+        if smaller is None or not is_touched(node, cut) or not _is_matched(node, smaller):
             continue
         if _match(original, node, pruned, smaller, cut, context, samples):
             done.append(node.label)
     return tuple(done)
 
 
-def _is_matched(node: Node, smaller: Node, cut: Cut) -> bool:
+def is_touched(node: Node, cut: Cut) -> bool:
+    """Whether a node normalizes over channels some of which a cut removes."""
     output = node.outputs[0]
     last = len(output.shape or ()) - 1
-    if last < 0 or node.attribute("axis", -1) not in {-1, last}:
-        return False
-    if cut.keep(output, last) is None:
+    known = node.op in (*_WITH_BETA, *_WITHOUT) and last >= 0
+    return known and cut.keep(output, last) is not None
+
+
+def _is_matched(node: Node, smaller: Node) -> bool:
+    last = len(node.outputs[0].shape or ()) - 1
+    if node.attribute("axis", -1) not in {-1, last}:
         return False
     return all(_is_own(value) for value in smaller.inputs[1 : 3 if _has_beta(smaller) else 2])
 
@@ -110,12 +115,10 @@ def _match(
     before, after = _Statistics(), _Statistics()
     name = node.outputs[0].name
     kept = cut.kept(node.outputs[0], len(node.outputs[0].shape or ()) - 1)
-    first = stream_samples(*prefix(original, [name]), context)
-    second = stream_samples(*prefix(pruned, [name]), context)
-    for (sample, wanted), (_, found) in zip(first, second, strict=True):
-        if samples(sample):
-            before.update(wanted[name][..., kept])
-            after.update(found[name])
+    through = walks([(original, [name]), (pruned, [name])], context, samples)
+    for wanted, found in zip(*(walk.tensors([name]) for walk in through), strict=True):
+        before.update(wanted.tensors[name][..., kept])
+        after.update(found.tensors[name])
     if not before.rows:
         return False
     (mean, variance), (mean_now, variance_now) = before.result(), after.result()

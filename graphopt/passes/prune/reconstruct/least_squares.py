@@ -75,14 +75,36 @@ def fit(
     share = ridge_for(moments.worth, prior.shape[1], ridge)
     if share is None:
         return fit_bias(moments, prior, intercept=intercept)
+    found = solve_moments(moments, prior, share, intercept=intercept)
+    return found or fit_bias(moments, prior, intercept=intercept)
+
+
+def solve_moments(
+    moments: Moments, prior: Array, share: float, *, intercept: bool = True
+) -> Fit | None:
+    """Return the weights and bias for one ridge; None where they are not finite.
+
+    Args:
+        moments: of inputs and outputs.
+        prior: the weights to stay close to.
+        share: the ridge, as a share of the mean power of a feature.
+        intercept: whether there is a bias; without one moments are about zero.
+    """
     second, cross = moments.centred, moments.cross
     if not intercept:
         second = moments.second
         cross = cross + moments.mean[:, :, None] * moments.mean_out[:, None, :]
     weight = solve(second, cross, prior, share)
     if weight is None:
-        return fit_bias(moments, prior, intercept=intercept)
+        return None
     return Fit(weight, _bias(moments, weight, intercept), "least-squares")
+
+
+def damping(second: Array, share: float) -> Array:
+    """Return r, float64 [groups, 1, 1]: a share of the mean of the diagonal of each matrix."""
+    ridge = share * np.trace(second, axis1=1, axis2=2) / second.shape[1]
+    # A group that never saw anything but its mean keeps its weights.
+    return np.asarray(np.where(ridge > 0, ridge, 1.0 if share else 0.0)[:, None, None])
 
 
 def solve(second: Array, cross: Array, prior: Array, share: float) -> Array | None:
@@ -90,12 +112,9 @@ def solve(second: Array, cross: Array, prior: Array, share: float) -> Array | No
 
     None where the matrix is singular or the result is not finite. Batched over the first axis.
     """
-    features = second.shape[1]
-    ridge = share * np.trace(second, axis1=1, axis2=2) / features
-    # A group that never saw anything but its mean keeps its weights.
-    ridge = np.where(ridge > 0, ridge, 1.0 if share else 0.0)[:, None, None]
+    ridge = damping(second, share)
     try:
-        weight = np.linalg.solve(second + ridge * np.eye(features), cross + ridge * prior)
+        weight = np.linalg.solve(second + ridge * np.eye(second.shape[1]), cross + ridge * prior)
     except np.linalg.LinAlgError:
         return None
     return weight if np.isfinite(weight).all() else None
@@ -132,11 +151,35 @@ def refit(
     prior = np.take_along_axis(weight, kept[:, :, None], axis=1)
     solved = None
     if share is not None:
-        own = np.stack([centred[g][np.ix_(kept[g], kept[g])] for g in groups])
-        cross = np.stack([centred[g][kept[g]] @ weight[g] for g in groups])
-        solved = solve(own, cross, prior, share)
+        pull = damping(centred, share)[:, 0, 0]
+        parts = [made_up(centred[g], keep[g], weight[g], float(pull[g])) for g in groups]
+        found = [part for part in parts if part is not None]
+        solved = np.stack(found) if len(found) == len(parts) else None
     made = prior if solved is None else solved
     method: Method = "bias" if solved is None else "least-squares"
     lost = np.einsum("gf,gfo->go", mean, weight)
     left = np.einsum("gf,gfo->go", np.take_along_axis(mean, kept, axis=1), made)
     return Fit(made, bias + lost - left, method)
+
+
+def made_up(second: Array, keep: Array, weight: Array, ridge: float = 0.0) -> Array | None:
+    """Return the weights of the features that stay, which make up for the others.
+
+    W_S + (H_SS + r I)^-1 H_SZ W_Z, where S stays and Z goes: exactly W where nothing goes.
+
+    Args:
+        second: H, float64 [features, features].
+        keep: S, bool [features].
+        weight: W, float64 [features, outputs].
+        ridge: r, which pulls towards W_S.
+
+    Returns:
+        float64 [kept features, outputs]; None where H_SS is singular or the result is not finite.
+    """
+    lost = second[np.ix_(keep, ~keep)] @ weight[~keep]
+    own = second[np.ix_(keep, keep)] + ridge * np.eye(int(keep.sum()))
+    try:
+        found = weight[keep] + np.linalg.solve(own, lost)
+    except np.linalg.LinAlgError:
+        return None
+    return found if np.isfinite(found).all() else None

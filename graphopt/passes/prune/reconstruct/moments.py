@@ -7,17 +7,15 @@ lost to a large mean, and added up in float64. Memory does not grow with the num
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt import ir
 from graphopt.passes.prune.reconstruct.rows import MatrixProduct, product_of
+from graphopt.passes.prune.reconstruct.walk import walks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from graphopt.ir import Graph, Node
     from graphopt.passes.base import Context
@@ -81,6 +79,7 @@ class MomentSums:
 
     def __init__(self, groups: int, features: int, outputs: int) -> None:
         self._features = features
+        # Zeros take no memory until they are written to.
         self._sum = np.zeros((groups, features + outputs))
         self._square = np.zeros((groups, features, features + outputs))
         self._power_out = np.zeros((groups, outputs))
@@ -90,14 +89,14 @@ class MomentSums:
         self._samples = 0
         self.is_broken = False
 
-    def update(self, inputs: Array, outputs: Array | None) -> None:
-        """Take in the rows of one sample, float32 [groups, rows, features] and [.., outputs]."""
+    def update(self, inputs: Array, outputs: Array | None, samples: int = 1) -> None:
+        """Take in rows of some samples, float32 [groups, rows, features] and [.., outputs]."""
         rows = inputs if outputs is None else np.concatenate([inputs, outputs], axis=2)
         if not np.isfinite(rows).all():
             self.is_broken = True
         if self.is_broken or not rows.shape[1]:
             return
-        self._samples += 1
+        self._samples += samples
         self._waiting.append(rows)
         if sum(r.shape[1] for r in self._waiting) >= _BATCH_ROWS:
             self._flush()
@@ -156,51 +155,42 @@ def moments_of(
     keys = {node: _key(product) for node, product in found.items()}
     by_key = {keys[node]: product for node, product in found.items()}
     sums = _affordable({key: by_key[key] for key in sorted(by_key)})
-    part, names = _prefix(graph, [by_key[key] for key in sums])
-    for sample, values in stream_samples(part, names, context):
-        if not samples(sample):
-            continue
+    read = [by_key[key].source.name for key in sums]
+    read += [by_key[key].node.outputs[0].name for key in sums]
+    (walk,) = walks([(graph, read)], context, samples)
+    for batch in walk.tensors(read):
         for key, total in sums.items():
             product = by_key[key]
-            output = values[product.node.outputs[0].name]
-            picked = pick(product.count(output), product, context.seed, sample)
+            output = batch.tensors[product.node.outputs[0].name]
+            picked = pick(product.count(output), product, context.seed, batch.samples)
             space = output.shape[2:]
-            total.update(product.inputs(values[product.source.name], space, picked), None)
+            rows = product.inputs(batch.tensors[product.source.name], space, picked)
+            total.update(rows, None, len(batch.samples))
     made = {key: total.result() for key, total in sums.items()}
     return {n: m for n, key in keys.items() if (m := made.get(key)) is not None}
 
 
-def pick(count: int, product: MatrixProduct, seed: int, sample: int) -> Array:
-    """Return which of the rows of a sample are taken; a seeded choice, in order."""
+def pick(count: int, product: MatrixProduct, seed: int, samples: Sequence[int]) -> Array:
+    """Return which of the rows of some samples are taken; a seeded choice of each, in order."""
     wanted = -(-ROWS_PER_FEATURE * product.features // _EXPECTED_SAMPLES)
-    most = max(ROWS_PER_SAMPLE, wanted)
-    if count <= most:
-        return np.arange(count)
-    random = np.random.default_rng((seed, sample, count))
-    return np.sort(random.choice(count, most, replace=False))
+    return pick_rows(count, max(ROWS_PER_SAMPLE, wanted), seed, samples)
 
 
-def stream_samples(
-    graph: Graph, names: Sequence[str], context: Context
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    """Yield (sample, tensors by name) over the calibration data."""
-    if not names or not context.has_data:
-        return
-    for sample, found in groupby(context.stream(graph, names), key=itemgetter(0)):
-        yield sample, {name: values for _, name, values in found}
+def pick_rows(count: int, most: int, seed: int, samples: Sequence[int]) -> Array:
+    """Return which rows are taken: the same ones for tensors of the same size.
 
-
-def prefix(graph: Graph, names: Iterable[str]) -> tuple[Graph, list[str]]:
-    """Return the part of a graph that computes some tensors, and their names without doubles."""
-    wanted = sorted(set(names))
-    direct = {value.name for value in graph.feeds}
-    made = [name for name in wanted if name not in direct]
-    return (ir.extract(graph, [], made) if made else graph), wanted
-
-
-def _prefix(graph: Graph, products: Sequence[MatrixProduct]) -> tuple[Graph, list[str]]:
-    read = [p.source.name for p in products] + [p.node.outputs[0].name for p in products]
-    return prefix(graph, read) if read else (graph, [])
+    Args:
+        count: rows of all samples.
+        most: rows to take of one.
+        seed: of the choice.
+        samples: numbers of the samples, which have as many rows each, one behind the other.
+    """
+    each = count // len(samples)
+    if each <= most:
+        return np.arange(each * len(samples))
+    randoms = (np.random.default_rng((seed, sample, each)) for sample in samples)
+    chosen = (np.sort(random.choice(each, most, replace=False)) for random in randoms)
+    return np.concatenate([each * index + rows for index, rows in enumerate(chosen)])
 
 
 def _key(product: MatrixProduct) -> tuple[str, ...]:

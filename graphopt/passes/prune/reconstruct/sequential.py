@@ -10,59 +10,47 @@ skip lost (He et al. 2017, "Channel pruning for accelerating very deep neural ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphopt.passes.prune.reconstruct.least_squares import RIDGE, Fit, Method, fit, fit_bias
-from graphopt.passes.prune.reconstruct.moments import (
-    LARGEST_BYTES,
-    LARGEST_FEATURES,
-    MomentSums,
-    pick,
-    prefix,
-    stream_samples,
-    sums_bytes,
+from graphopt.passes.prune.reconstruct.cross_validation import best_ridge, joined
+from graphopt.passes.prune.reconstruct.layers import ROWS_BYTES, Gathering, Layer, layer_of
+from graphopt.passes.prune.reconstruct.least_squares import (
+    RIDGE,
+    Fit,
+    Method,
+    fit_bias,
+    ridge_for,
+    solve_moments,
 )
+from graphopt.passes.prune.reconstruct.moments import LARGEST_BYTES, LARGEST_FEATURES, sums_bytes
 from graphopt.passes.prune.reconstruct.products import (
     counterpart,
     kept_columns,
     owned_product,
     write,
 )
+from graphopt.passes.prune.reconstruct.rectified import fit_rectified
 from graphopt.passes.prune.reconstruct.rows import product_of
 from graphopt.passes.prune.reconstruct.statistics import fit_statistics
+from graphopt.passes.prune.reconstruct.walk import Walk, walks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    import numpy as np
+
+    from graphopt.analysis.branches import Chain
     from graphopt.analysis.coupling import Cut
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
-    from graphopt.passes.prune.reconstruct.moments import Moments
     from graphopt.passes.prune.reconstruct.rows import MatrixProduct
 
     Array = np.ndarray[Any, Any]
 
-
-@dataclass(frozen=True)
-class _Layer:
-    """One product to fit: in both graphs, and which tensors the target is made of.
-
-    Args:
-        before: of the original.
-        after: of the pruned graph.
-        columns: outputs of the original that are left.
-        total: name of the tensor to match, the same in both graphs.
-        skip: name of what the pruned graph adds to it; None where nothing is.
-    """
-
-    before: MatrixProduct
-    after: MatrixProduct
-    columns: Array
-    total: str
-    skip: str | None
+_RIDGES = (100.0, 10.0, 1.0)
+"""Ridges that are tried on left-out samples, as multiples of the one for as many rows."""
+_SLACK = 0.02
+"""Share by which a smaller ridge may do worse: pulls to old weights add up over layers."""
 
 
 def rebuild(
@@ -76,6 +64,9 @@ def rebuild(
     method: Method = "least-squares",
     ridge: float = RIDGE,
     compensate: bool = True,
+    rectify: bool = True,
+    later: Collection[str] = (),
+    through: tuple[Walk, Walk] | None = None,
 ) -> dict[str, Method]:
     """Fit layers of a pruned graph, in topological order, to what the original computes.
 
@@ -89,6 +80,9 @@ def rebuild(
         method: what is fitted; with fewer rows than features "bias" stands in for least squares.
         ridge: for enough rows.
         compensate: whether sums with a skip connection are fitted where there are any.
+        rectify: whether errors that a Relu or Clip takes away are let be.
+        later: names of tensors that change after this, by another call or a new operator.
+        through: walks through both graphs that were begun before; see ``walk_both``.
 
     Returns:
         how each layer was fitted, by label of its node. Layers are absent that are no matrix
@@ -97,16 +91,22 @@ def rebuild(
     """
     todo = _pairs(original, pruned, cut, nodes)
     done: dict[str, Method] = {}
+    if not todo:
+        return done
+    walked = through or walk_both(original, pruned, [p[0].node for p in todo], context, samples)
     while todo:
-        behind = _reached(pruned, {after.node for _, after, _ in todo})
+        behind = _reached(pruned, {after.node for _, after, _ in todo}, later)
         ready = [p for p in todo if not behind(p[1].source) and not behind(p[1].node.inputs[1])]
         wave = _affordable(ready)
-        layers = [_layer(pair, behind if compensate else None) for pair in wave]
-        found = _measure(original, pruned, layers, context, samples)
-        for layer, moments in zip(layers, found, strict=True):
-            if moments is not None:
-                done[layer.after.node.label] = _fit(pruned, layer.after, moments, method, ridge)
-        todo = [pair for pair in todo if pair not in wave]
+        layers = [layer_of(*each, behind if compensate else None) for each in wave]
+        for each in _measure(layers, walked, context, rectify):
+            made = _fitted(each, method, ridge)
+            if made is not None:
+                product = each.layer.after
+                intercept = product.bias_of is not None
+                write(pruned, product, made.weight, made.bias if intercept else None)
+                done[product.node.label] = made.method
+        todo = [each for each in todo if each not in wave]
     return done
 
 
@@ -130,12 +130,15 @@ def _pairs(original: Graph, pruned: Graph, cut: Cut, nodes: Iterable[Node]) -> l
     return found
 
 
-def _reached(graph: Graph, sources: set[Node]) -> Callable[[Value | None], bool]:
-    """Return a function that says whether a tensor depends on one of some nodes."""
+def _reached(
+    graph: Graph, sources: set[Node], names: Collection[str]
+) -> Callable[[Value | None], bool]:
+    """Return a function that says whether a tensor depends on some nodes or named tensors."""
     seen: set[Value] = set()
     for node in graph.nodes():
         if node in sources or any(v in seen for v in node.inputs if v is not None):
             seen.update(node.outputs)
+        seen.update(value for value in node.outputs if value.name in names)
     return lambda value: value in seen
 
 
@@ -144,89 +147,81 @@ def _affordable(ready: Sequence[_Pair]) -> list[_Pair]:
     wave: list[_Pair] = []
     room = LARGEST_BYTES
     for pair in ready:
-        room -= sums_bytes(pair[1], pair[1].outputs)
+        room -= 2 * sums_bytes(pair[1], pair[1].outputs)
         if wave and room < 0:
             break
         wave.append(pair)
     return wave
 
 
-def _layer(pair: _Pair, behind: Callable[[Value | None], bool] | None) -> _Layer:
-    before, after, columns = pair
-    output = after.output
-    plain = _Layer(before, after, columns, output.name, None)
-    if behind is None or len(output.uses) != 1 or output.is_output:
-        return plain
-    adding, index = output.uses[0]
-    if adding.op != "Add" or adding.domain or adding.graph is not after.node.graph:
-        return plain
-    skip, total = adding.inputs[1 - index], adding.outputs[0]
-    # What the skip will be is not known while a layer that it depends on is still to be fitted.
-    if skip is None or skip is output or skip.is_constant or behind(skip):
-        return plain
-    if skip.shape != output.shape or total.shape != output.shape:
-        return plain
-    return _Layer(before, after, columns, total.name, skip.name)
+def walk_both(
+    original: Graph,
+    pruned: Graph,
+    nodes: Iterable[Node],
+    context: Context,
+    samples: Callable[[int], bool],
+    chains: Iterable[Chain] = (),
+) -> tuple[Walk, Walk]:
+    """Return walks through both graphs for what ``rebuild`` and ``fit_branches`` read of them.
+
+    Args:
+        original: the graph that ``nodes`` and ``chains`` are of.
+        pruned: has tensors with the same names; may be changed where nothing was asked of it yet.
+        nodes: that will be fitted.
+        context: runs the data.
+        samples: which samples, by number, are run.
+        chains: that will be replaced.
+    """
+    products = [product for node in nodes if (product := product_of(node)) is not None]
+    read = {product.source.name for product in products}
+    made = {product.output.name for product in products}
+    for chain in chains:
+        read.add(chain.entry.name)
+        made.add(chain.exit.name)
+    read = {name for name in read if pruned.find(name) is not None}
+    pair = [(original, sorted(made)), (pruned, sorted(read))]
+    first, second = walks(pair, context, samples)
+    return first, second
 
 
 def _measure(
-    original: Graph,
-    pruned: Graph,
-    layers: Sequence[_Layer],
-    context: Context,
-    samples: Callable[[int], bool],
-) -> list[Moments | None]:
-    """Return the moments of inputs after and outputs before, from one run of both graphs."""
-    sums = [MomentSums(la.after.groups, la.after.features, la.after.outputs) for la in layers]
-    wanted = [layer.total for layer in layers]
+    layers: Sequence[Layer], through: tuple[Walk, Walk], context: Context, rectify: bool
+) -> list[Gathering]:
+    """Return what both graphs say about some layers."""
+    limited = [layer for layer in layers if layer.is_limited and rectify]
+    room = ROWS_BYTES // max(1, len(limited))
+    found = [Gathering(layer, room if layer in limited else 0) for layer in layers]
     read = [layer.after.source.name for layer in layers]
     read += [layer.skip for layer in layers if layer.skip is not None]
-    for sample, targets, given in _lockstep(original, wanted, pruned, read, context):
-        if not samples(sample):
-            continue
-        for layer, total in zip(layers, sums, strict=True):
-            _take(layer, total, targets, given, (context.seed, sample))
-    return [total.result() for total in sums]
+    wanted = through[0].tensors([layer.total for layer in layers])
+    for targets, given in zip(wanted, through[1].tensors(read), strict=True):
+        for each in found:
+            each.take(given, targets, context.seed)
+    return found
 
 
-def _lockstep(
-    original: Graph, wanted: Sequence[str], pruned: Graph, read: Sequence[str], context: Context
-) -> Iterator[tuple[int, dict[str, Array], dict[str, Array]]]:
-    first = stream_samples(*prefix(original, wanted), context)
-    second = stream_samples(*prefix(pruned, read), context)
-    for (sample, targets), (_, given) in zip(first, second, strict=True):
-        yield sample, targets, given
-
-
-def _take(
-    layer: _Layer,
-    total: MomentSums,
-    targets: dict[str, Array],
-    given: dict[str, Array],
-    seeds: tuple[int, int],
-) -> None:
-    product = layer.after
-    target = targets[layer.total]
-    picked = pick(layer.before.count(target), product, *seeds)
-    inputs = product.inputs(given[product.source.name], target.shape[2:], picked)
-    outputs = layer.before.outputs_at(target, picked)[:, layer.columns]
-    if layer.skip is not None:
-        outputs = outputs - product.outputs_at(given[layer.skip], picked)
-    split = outputs.reshape(len(picked), product.groups, product.outputs)
-    total.update(inputs, np.ascontiguousarray(split.transpose(1, 0, 2)))
-
-
-def _fit(
-    graph: Graph, product: MatrixProduct, moments: Moments, method: Method, ridge: float
-) -> Method:
-    intercept = product.bias_of is not None
-    weight = product.matrix()
-    found: Fit
-    if method == "least-squares":
-        found = fit(moments, weight, intercept=intercept, ridge=ridge)
-    elif method == "statistics":
-        found = fit_statistics(moments, weight, intercept=intercept)
-    else:
-        found = fit_bias(moments, weight, intercept=intercept)
-    write(graph, product, found.weight, found.bias if intercept else None)
-    return found.method
+def _fitted(gathering: Gathering, method: Method, ridge: float) -> Fit | None:
+    """Return new weights; None where there were no rows, or some were not finite."""
+    parts = gathering.moments()
+    if not parts:
+        return None
+    moments = parts[0] if len(parts) == 1 else joined(*parts)
+    product = gathering.layer.after
+    intercept, prior = product.bias_of is not None, product.matrix()
+    if method == "statistics":
+        return fit_statistics(moments, prior, intercept=intercept)
+    share = ridge_for(moments.worth, product.features, ridge)
+    if method == "bias" or share is None:
+        return fit_bias(moments, prior, intercept=intercept)
+    made: Fit | None = None
+    if len(parts) == 2:
+        ridges = [share * factor for factor in _RIDGES]
+        pairs = [(parts[0], parts[1])]
+        best = best_ridge(pairs, prior, ridges, intercept=intercept, slack=_SLACK)
+        share = best[0] if best is not None else share
+        rows = gathering.rows() if intercept else None
+        if rows is not None:
+            limits = gathering.layer.limits
+            made = fit_rectified(rows, limits, (moments, parts[0]), prior, share)
+    made = made or solve_moments(moments, prior, share, intercept=intercept)
+    return made or fit_bias(moments, prior, intercept=intercept)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.passes.prune.reconstruct.least_squares import made_up
+
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
@@ -31,8 +33,9 @@ def reconstruct(weight: Array, keep: Array, second: Array) -> Array:
         if mask.all() or not mask.any():
             continue
         rows = np.flatnonzero(members.reshape(-1) == index)
-        lost = wide[np.ix_(rows, ~mask)] @ second[np.ix_(~mask, mask)]
-        found[np.ix_(rows, mask)] += np.linalg.solve(second[np.ix_(mask, mask)], lost.T).T
+        solved = made_up(second, mask, wide[rows].T)
+        if solved is not None:
+            found[np.ix_(rows, mask)] = solved.T
     return found
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.calibration.gram import Gram
+from graphopt.passes.prune.reconstruct.moments import moments_of
 from graphopt.passes.recover.layers.inputs import LayerInputs, layer_inputs
 from graphopt.types import DType
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_SAMPLES = 16
-_ROWS = 256
-"""Rows that one sample gives to a transposed convolution, at most."""
+_SAMPLES = 64
+"""Samples that transposed convolutions take rows from."""
 _FEATURES = 2048
 """Transposed convolutions of longer rows go without."""
 
@@ -35,57 +34,17 @@ def input_moments(
         return {}
     found = dict(layer_inputs(graph, context))
     transposed = [p for layer in layers for p in layer.products if p.node.op == "ConvTranspose"]
-    return found | _transposed(graph, [p for p in transposed if _fits(p)], context)
+    nodes = [product.node for product in transposed if _fits(product)]
+    moments = moments_of(graph, nodes, context, lambda sample: sample < _SAMPLES)
+    for node, each in moments.items():
+        token = ("moments", node.outputs[0].name)
+        found[node] = LayerInputs(each.mean, each.second, token)
+    return found
 
 
 def _fits(product: MatrixProduct) -> bool:
     plain = product.source.dtype is DType.FLOAT and product.source.graph is product.node.graph
     return plain and product.features <= _FEATURES
-
-
-def _transposed(
-    graph: Graph, products: Sequence[MatrixProduct], context: Context
-) -> dict[Node, LayerInputs]:
-    if not products:
-        return {}
-    sums = {p.node: [Gram() for _ in range(p.groups)] for p in products}
-    names = {n for p in products for n in (p.source.name, p.node.outputs[0].name)}
-    held: dict[str, Array] = {}
-    current = -1
-    for sample, name, values in context.stream(graph, sorted(names)):
-        if sample != current:
-            _take(products, held, sums, np.random.default_rng((context.seed, max(current, 0))))
-            held, current = {}, sample
-        if sample >= _SAMPLES:
-            break
-        held[name] = values
-    _take(products, held, sums, np.random.default_rng((context.seed, max(current, 0))))
-    return {p.node: _inputs(p, sums[p.node]) for p in products if sums[p.node][0].count}
-
-
-def _take(
-    products: Sequence[MatrixProduct],
-    held: dict[str, Array],
-    sums: dict[Node, list[Gram]],
-    random: np.random.Generator,
-) -> None:
-    for product in products:
-        source, output = held.get(product.source.name), held.get(product.node.outputs[0].name)
-        if source is None or output is None or not np.isfinite(source).all():
-            continue
-        count = product.count(output)
-        picked = np.arange(count)
-        if count > _ROWS:
-            picked = np.sort(random.choice(count, _ROWS, replace=False))
-        rows = product.inputs(source, output.shape[2:], picked)
-        for gram, part in zip(sums[product.node], rows, strict=True):
-            gram.update(part)
-
-
-def _inputs(product: MatrixProduct, grams: Sequence[Gram]) -> LayerInputs:
-    mean = np.stack([g.mean for g in grams])
-    second = np.stack([g.matrix / g.count for g in grams])
-    return LayerInputs(mean, second, (product.source.name, product.node.name))
 
 
 def ordered_moments(

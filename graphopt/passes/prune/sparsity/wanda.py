@@ -21,4 +21,4 @@ def wanda(weight: Array, second: Array) -> Array:
         second: E[x x^T] of the inputs, float64 [groups, features, features].
     """
     power = np.diagonal(second, axis1=1, axis2=2)
-    return np.square(weight.astype(np.float64)) * power[:, None, :]
+    return np.asarray(np.square(weight.astype(np.float64)) * power[:, None, :])

@@ -15,6 +15,7 @@ from graphopt.errors import ModelError
 from graphopt.passes.prune.branches.fit import Fitted, fit_branches
 from graphopt.passes.prune.branches.linear import Kind
 from graphopt.passes.prune.branches.options import BranchOption, branch_options, obstacles
+from graphopt.passes.prune.reconstruct.walk import walks
 from graphopt.testing import assert_same_outputs, context, graph, run
 from tests.unit.passes.prune.test_branches import DOWN, NESTED, PLAIN, RUN, TRANSFORMER
 
@@ -203,7 +204,8 @@ def test_an_error_of_the_skip_is_made_up_for() -> None:
     reference = model.copy()
     reference.add_node("Identity", [reference.value("x")], ["off"])
     given = context(data=data_for(model), model=model)
-    fits = fit_branches(short, [branch], given, lambda _: True, reference)
+    through = walks([(reference, ["off", "f"]), (short, ["off", "x"])], given, lambda _: True)
+    fits = fit_branches(short, [branch], given, lambda _: True, (through[0], through[1]))
     BranchOption(Kind.LIN1, branch).apply(short, fits["f"])
     feeds = [{k: v[:2] for k, v in data_for(model, seed=1).items()}]
     assert_same_outputs(model, short, feeds, rtol=1e-3, atol=1e-3)
