@@ -18,6 +18,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).parent
 REQUIREMENT = "torchvision==0.29.2"
@@ -132,16 +136,18 @@ def export(name: str, folder: Path) -> tuple[Path, str]:
     return output, export_once(script, packages, name, output)
 
 
-def main() -> None:
-    """Export what the command line names, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def export_named(
+    about: str | None, known: Sequence[str], export: Callable[[str, Path], tuple[Path, str]]
+) -> None:
+    """Export what the command line names, or all that is known."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--folder", type=Path, default=default_folder())
     options = parser.parse_args()
-    for name in options.names or NAMES:
+    for name in options.names or known:
         path, reason = export(name, options.folder)
         print(f"{name}: {reason or path}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    export_named(__doc__, NAMES, export)

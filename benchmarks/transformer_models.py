@@ -7,10 +7,12 @@ Usage: transformer_models.py [--folder PATH] [NAME …].
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torchvision_models import HERE, default_folder, export_once, install, kept_at
+from torchvision_models import HERE, export_named, export_once, install, kept_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REQUIREMENT = "transformers==5.23.0"
 
@@ -30,16 +32,5 @@ def export(name: str, folder: Path) -> tuple[Path, str]:
     return output, export_once(script, packages, name, output)
 
 
-def main() -> None:
-    """Export what the command line names, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--folder", type=Path, default=default_folder())
-    options = parser.parse_args()
-    for name in options.names or NAMES:
-        path, reason = export(name, options.folder)
-        print(f"{name}: {reason or path}", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    export_named(__doc__, NAMES, export)

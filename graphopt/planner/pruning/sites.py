@@ -19,7 +19,11 @@ _CHANNELS = 8
 """Channels that kernels take at once on every target, or a divisor of that."""
 _NARROW = 16
 """Widths up to which half of that is tried as well."""
-_MOST_WIDTHS = 7
+_NEAR = 0.7
+"""Share of the units down to which every width is tried; losses grow faster than what is saved."""
+_MOST_NEAR = 12
+_FAR_WIDTHS = 5
+"""Widths below that which are tried."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def width_sites(coupling: Coupling, nodes: Sequence[Node]) -> tuple[WidthSite, .
 
 
 def widths_of(group: Group) -> tuple[int, ...]:
-    """Return numbers of units that leave round numbers of channels, at most seven, ascending.
+    """Return numbers of units that leave round numbers of channels, ascending; few far ones.
 
     Kernels compute channels in blocks, so that 63 cost more than 64. A unit may be several channels
     (a head, a column of a flattened image), and cells must lose as many each.
@@ -76,10 +80,17 @@ def widths_of(group: Group) -> tuple[int, ...]:
         rest = group.size % step
         aligned = [w - rest for w in (*widths, group.size) if w - rest >= group.step]
         widths = sorted({w for w in aligned if _is_balanced(group, w)}, reverse=True) or widths
-    if len(widths) > _MOST_WIDTHS:
-        places = np.unique(np.linspace(0, len(widths) - 1, _MOST_WIDTHS).round().astype(int))
-        widths = [widths[place] for place in places]
-    return tuple(sorted(widths))
+    near = [w for w in widths if w >= _NEAR * group.size]
+    chosen = [*_spread(near, _MOST_NEAR), *_spread(widths[len(near) :], _FAR_WIDTHS)]
+    return tuple(sorted(chosen))
+
+
+def _spread(widths: list[int], most: int) -> list[int]:
+    """Return at most so many of some widths, evenly, the first and the last among them."""
+    if len(widths) <= most:
+        return widths
+    places = np.unique(np.linspace(0, len(widths) - 1, most).round().astype(int))
+    return [widths[place] for place in places]
 
 
 def _is_balanced(group: Group, width: int) -> bool:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 import graphopt
 from graphopt import ir
 from graphopt.errors import PassError, RecipeError
-from graphopt.runtime import open_session
 from graphopt.testing import run_cli
+from tests.unit.api.digits import accuracy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,14 +36,6 @@ def pruned(models: Path, goal: str, *overrides: str, **options: Any) -> Compiled
 @pytest.fixture(scope="module")
 def smaller(models: Path) -> Compiled:
     return pruned(models, "macs=0.75x")
-
-
-def accuracy(model: ir.Graph, path: Path) -> float:
-    with np.load(path) as data:
-        feeds, labels = data["input"], data["labels"]
-    session = open_session(model)
-    found = [session.run({"input": x[None]})[0].argmax() for x in feeds]
-    return float(np.mean(np.array(found) == labels))
 
 
 def test_a_goal_is_reached_and_little_is_lost(smaller: Compiled, models: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 import graphopt
 from graphopt import ir
 from graphopt.calibration.synthetic import ORIGIN
 from graphopt.errors import PassError
-from graphopt.runtime import open_session
+from tests.unit.api.digits import accuracy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,14 +26,6 @@ def smaller(models: Path) -> Compiled:
         prune_to="macs=0.75x",
         overrides=["calibration.fitted=80", "limits.max-divergence=2"],
     )
-
-
-def accuracy(model: ir.Graph, path: Path) -> float:
-    with np.load(path) as data:
-        feeds, labels = data["input"], data["labels"]
-    session = open_session(model)
-    found = [session.run({"input": x[None]})[0].argmax() for x in feeds]
-    return float(np.mean(np.array(found) == labels))
 
 
 def test_the_goal_is_reached_and_the_model_still_works(smaller: Compiled, models: Path) -> None:

@@ -19,7 +19,7 @@ def sites(draw: st.DrawFn, prefix: str = "s", depth: int = 1) -> Block:
     name = f"{prefix}{draw(st.integers(0, 10**6))}"
     count = draw(st.integers(0, 3))
     options = tuple(Option(name, str(i), draw(LOSS), draw(GAIN)) for i in range(count))
-    inside = ()
+    inside: tuple[Block, ...] = ()
     if depth:
         inside = tuple(draw(sites(f"{name}.{i}.", 0)) for i in range(draw(st.integers(0, 2))))
     return Block(options, inside)
