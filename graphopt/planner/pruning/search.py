@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _ROUNDS = 6
 _CLOSE = 0.02
 """Share of what is to be saved that may be saved too much before less is tried."""
+_POWERS = (1.0, 0.75, 1.4)
+"""Of losses, for choices that differ in how much they fear a single large one."""
 _MOST_SCORED = 256 << 20
 """Bytes of samples that are held for scores."""
 
@@ -112,17 +114,9 @@ class _Search:
         criteria = {n: self.step.importance(n, self.context) for n in self.step.criteria}
         trials = Trials.prepare(self.graph, self.coupling, sites, self.context, criteria)
         options = self._tried(trials)
-        blocks = build_blocks(trials.widths, trials.branches, options)
         now = self.meter.total(self.graph)
-        best = self._best(trials, blocks, now)
-        return PruningDecision(
-            dataclasses.replace(
-                self.step,
-                widths=tuple(f"{n}={w}" for n, w in _widths(best.chosen, self.coupling).items()),
-                branches=tuple(f"{n}={k}" for n, k in _kinds(best.chosen, self.coupling).items()),
-            ),
-            self._record(trials, options, best, now),
-        )
+        best = self._finalist(trials, options, now)
+        return PruningDecision(self._settled(best), self._record(trials, options, best, now))
 
     def _sites(self) -> tuple[WidthSite, ...]:
         excluded = set(self.step.exclude)
@@ -145,6 +139,48 @@ class _Search:
                 made = trials.branch_options(each, self.meter, self.book)
             found[each.name] = tuple(made)
         return found
+
+    def _finalist(
+        self, trials: Trials, options: Mapping[str, Sequence[Option]], now: float
+    ) -> _Found:
+        """Return the choice whose model, fitted, diverges least.
+
+        Sums of single divergences are a little wrong, the more so the larger the parts. So choices
+        that fear one large loss more, or less, are made as well, and all that differ are built.
+        """
+        found: dict[frozenset[Option], _Found] = {}
+        for power in _POWERS:
+            weighed = {
+                name: tuple(dataclasses.replace(o, loss=o.loss**power) for o in each)
+                for name, each in options.items()
+            }
+            blocks = build_blocks(trials.widths, trials.branches, weighed)
+            best = self._best(trials, blocks, now)
+            known = {(o.site, o.label): o for each in options.values() for o in each}
+            chosen = tuple(known[o.site, o.label] for o in best.chosen)
+            found.setdefault(frozenset(chosen), _Found(chosen, best.figure))
+        finalists = list(found.values())
+        if len(finalists) == 1:
+            return finalists[0]
+        steps = self.context.progress(finalists, len(finalists), "building finalists")
+        apart = {id(each): self._divergence(each) for each in steps}
+        return min(finalists, key=lambda each: (apart[id(each)], each.figure))
+
+    def _divergence(self, found: _Found) -> float:
+        """Return the divergence of the model that a choice makes."""
+        made = self.graph.copy()
+        with self.context.without_explanations():
+            result = self._settled(found).run(made, self.context)
+        return float(result.metrics.get("divergence", found.loss))
+
+    def _settled(self, found: _Found) -> PruneChannels:
+        """Return the pass that does what was chosen."""
+        widths, kinds = _widths(found.chosen, self.coupling), _kinds(found.chosen, self.coupling)
+        return dataclasses.replace(
+            self.step,
+            widths=tuple(f"{name}={width}" for name, width in widths.items()),
+            branches=tuple(f"{name}={kind}" for name, kind in kinds.items()),
+        )
 
     def _best(self, trials: Trials, blocks: Sequence[Block], now: float) -> _Found:
         """Return the choice with the least loss that reaches the goal."""
