@@ -244,7 +244,15 @@ class _Job:
         if self.samples is None and prunes(steps):
             self.stand_in = make_stand_in(self.recipe.calibration, self.original)
         fitting = self.samples.fitting if self.samples is not None else self.stand_in
-        done = run_pruning(graph, steps, context, runner, fitting, measure=self.measure)
+        done = run_pruning(
+            graph,
+            steps,
+            context,
+            runner,
+            fitting,
+            measure=self.measure,
+            original=self.original,
+        )
         if done.step is not None:
             self.pruning = done.record
             self._settle([done.step])

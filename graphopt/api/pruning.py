@@ -43,6 +43,7 @@ def run_pruning(
     samples: Dataset | None,
     *,
     measure: bool,
+    original: Graph,
 ) -> Pruned:
     """Run the passes up to the one that prunes, with that, in place.
 
@@ -53,6 +54,7 @@ def run_pruning(
         runner: runs, checks and records passes.
         samples: what layers are fitted to; None without data and without a stand-in for them.
         measure: whether time is measured on this machine.
+        original: the model as it was given, which shares are of.
 
     Raises:
         PassError: G307 to G309, the stated goal was not reached: nothing was removed.
@@ -68,7 +70,7 @@ def run_pruning(
     if not step.widths and not step.branches:
         if context.observe is not None:
             context.observe.pass_started("(pruning)")
-        decision = choose_pruning(graph, step, fitting, measure=measure)
+        decision = choose_pruning(graph, step, fitting, measure=measure, original=original)
         step, record = dataclasses.replace(decision.step, to=""), decision.record
     runner.context = fitting
     runner.run_one(graph, step)

@@ -71,7 +71,12 @@ class _Found:
 
 
 def choose_pruning(
-    graph: Graph, step: PruneChannels, context: PipelineContext, *, measure: bool
+    graph: Graph,
+    step: PruneChannels,
+    context: PipelineContext,
+    *,
+    measure: bool,
+    original: Graph | None = None,
 ) -> PruningDecision:
     """Return the pass with its widths and branches settled.
 
@@ -80,11 +85,12 @@ def choose_pruning(
         step: says what to reach.
         context: data, target, rules.
         measure: whether time is measured on this machine; else it is estimated.
+        original: what shares are of: the model as it was given; ``graph`` when None.
 
     Raises:
         PassError: G308, not even everything is enough, or there are no data.
     """
-    return _Search(graph, step, context, measure).run()
+    return _Search(graph, step, context, measure).run(original or graph)
 
 
 class _Search:
@@ -109,14 +115,22 @@ class _Search:
         self.meter = Clock(context.target, feeds[0]) if timed else Ledger(context, self.goal.metric)
         self.book = ScoreBook(Scorer(self.graph, feeds), self._path())
 
-    def run(self) -> PruningDecision:
+    def run(self, original: Graph) -> PruningDecision:
         sites = self._sites()
         criteria = {n: self.step.importance(n, self.context) for n in self.step.criteria}
         trials = Trials.prepare(self.graph, self.coupling, sites, self.context, criteria)
         options = self._tried(trials)
         now = self.meter.total(self.graph)
+        self.given = self._figure_of_given(original, now)
+        self.limit = self.goal.limit(self.given)
         best = self._finalist(trials, options, now)
         return PruningDecision(self._settled(best), self._record(trials, options, best, now))
+
+    def _figure_of_given(self, original: Graph, now: float) -> float:
+        """Return the figure of the model that was given, which exact passes have changed."""
+        if isinstance(self.meter, Clock):
+            return now / self.meter.ratio(self.graph, original)
+        return self.meter.total(original)
 
     def _sites(self) -> tuple[WidthSite, ...]:
         excluded = set(self.step.exclude)
@@ -184,8 +198,8 @@ class _Search:
 
     def _best(self, trials: Trials, blocks: Sequence[Block], now: float) -> _Found:
         """Return the choice with the least loss that reaches the goal."""
-        limit = self.goal.limit(now)
-        wanted, asked = now - limit, now - limit
+        limit = self.limit
+        wanted = asked = max(now - limit, 0.0)
         reached: list[_Found] = []
         for _ in range(_ROUNDS):
             chosen = allocate(blocks, asked)
@@ -235,8 +249,8 @@ class _Search:
         return PruningRecord(
             goal=self.step.to,
             metric=self.goal.metric,
-            before=now,
-            limit=self.goal.limit(now),
+            before=self.given,
+            limit=self.limit,
             after=best.figure,
             predicted_after=now - sum(option.gain for option in best.chosen),
             predicted_divergence=best.loss,
