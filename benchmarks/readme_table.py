@@ -1,4 +1,4 @@
-"""Write the measured table of the README from benchmarks/results/*.json.
+"""Write the measured tables of README.md and docs/explanation/pruning.md from results/*.json.
 
 Usage: python benchmarks/readme_table.py [--check]
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+PRUNING = HERE.parent / "docs" / "explanation" / "pruning.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 METRICS = {
     "top1": ("top-1", "%"),
@@ -79,15 +80,55 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Rewrite the README between the markers, or check that nothing would change."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
+def pruned_line(name: str, found: dict[str, Any], base: dict[str, Any]) -> str:
+    """Return one line of the table of a pruned model."""
+    macs = f"{found['macs_ratio']:.2f} x fewer" if found.get("macs_ratio", 1.0) > 1 else ""
+    over = f"{found['speed'] / base['speed']:.2f} x" if name.endswith("int8") else ""
+    return f"| {name} | {found['top1']:.1f} % | {macs} | {found['speed']:.2f} x | {over} |"
+
+
+def pruned_table() -> str:
+    """Return the Markdown of all pruned models."""
+    parts = []
+    for model, result in read("pruning")["models"].items():
+        contenders, machine = result["contenders"], result["machine"]
+        shown = {n: c for n, c in contenders.items() if n in {"fp32", "int8"} or "graphopt" in n}
+        rivals = {n: c for n, c in contenders.items() if "1.5x" in n and "graphopt" not in n}
+        parts += [
+            f"**{model}**: {result['evaluated_on']} test images, {result['images']} unlabelled "
+            f"ones to fit and choose by. Measured on {machine['date']}, {machine['processor']}, "
+            f"onnxruntime {machine['versions']['onnxruntime']}, one thread, all interleaved"
+            f"{'; the machine was disturbed' if result['disturbed'] else ''}.",
+            "",
+            "| model | top-1 | multiply-accumulates | speed | over int8 alone |",
+            "|---|--:|--:|--:|--:|",
+            *(pruned_line(n, c, contenders["int8"]) for n, c in shown.items()),
+            "",
+        ]
+        if rivals:
+            said = ", ".join(
+                f"{n.removeprefix('macs 1.5x ')} {c['top1']:.1f} %" for n, c in rivals.items()
+            )
+            parts += [f"Others at 1.5 x fewer multiply-accumulates: {said}.", ""]
+    return "\n".join([*parts, "Script: `benchmarks/pruning.py`."])
+
+
+def written(path: Path, made: str) -> str:
+    """Return what a page says once what is between its markers is replaced."""
+    before, rest = path.read_text().split(BEGIN)
     _, after = rest.split(END)
-    written = f"{before}{BEGIN}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv:
-        sys.exit(0 if written == text else "README.md is not what benchmarks/results say")
-    README.write_text(written)
+    return f"{before}{BEGIN}\n{made}\n{END}{after}"
+
+
+def main() -> None:
+    """Rewrite the pages between their markers, or check that nothing would change."""
+    for path, made in ((README, table()), (PRUNING, pruned_table())):
+        text = written(path, made)
+        if "--check" in sys.argv:
+            if text != path.read_text():
+                sys.exit(f"{path.name} is not what benchmarks/results say")
+        else:
+            path.write_text(text)
 
 
 if __name__ == "__main__":
