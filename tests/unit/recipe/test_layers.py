@@ -58,10 +58,12 @@ def test_precedence_from_the_weakest_layer_to_the_strongest(tmp_path: Path) -> N
         "requires": "default",
         "calibration.data": f"{tmp_path}/graphopt.toml:7",
         "calibration.samples": f"{tmp_path}/r.toml:3",
+        "calibration.fitted": "default",
         "calibration.held-out": "--held-out",
         "calibration.observer": "preset default",
         "limits.min-snr-db": f"{tmp_path}/graphopt.toml:2",
         "limits.max-relative-error": "--set",
+        "limits.max-divergence": "default",
         "limits.never-slower": "default",
         "passes.a.use": f"{tmp_path}/r.toml:6",
         "passes.a.x": f"{tmp_path}/r.toml:7",
@@ -173,7 +175,7 @@ def test_the_presets_are_what_the_documentation_says() -> None:
         used = [entry.use for entry in preset(name).passes]
         # Both begin as lossless does, with what pays only where it is followed by integers between.
         assert [use for use in used if use in lossless] == lossless
-        assert set(used[: used.index("calibrate")]) <= {*exact, "repair-qdq"}
+        assert set(used[: used.index("calibrate")]) <= {*exact, "prune-channels", "repair-qdq"}
     assert [e.use for e in preset("default").passes][-4:] == [
         "calibrate", "align-channels", "insert-qdq", "quantize-matmuls",
     ]  # fmt: skip

@@ -94,6 +94,7 @@ def test_defaults_are_spelt_out_in_kebab_case_and_origins_become_comments() -> N
 
         [calibration]
         samples = 128
+        fitted = 1000
         held-out = 16
         observer = "percentile"
 
@@ -103,6 +104,7 @@ def test_defaults_are_spelt_out_in_kebab_case_and_origins_become_comments() -> N
         [limits]
         min-snr-db = 10.0
         max-relative-error = 0.0001
+        max-divergence = 0.5
         never-slower = true
 
         [[passes]]
@@ -149,8 +151,8 @@ def test_an_unknown_key_is_shown_as_the_style_guide_prints_it() -> None:
           --> recipe.toml:3
             3 |   sampels = 64
               |   ^^^^^^^
-        hint: did you mean `samples`? keys: data, held-out, observer, observer-options, \
-preprocessing, samples"""
+        hint: did you mean `samples`? keys: data, fitted, held-out, observer, \
+observer-options, preprocessing, samples"""
     )
 
 
