@@ -84,7 +84,8 @@ def pruned_line(name: str, found: dict[str, Any], base: dict[str, Any]) -> str:
     """Return one line of the table of a pruned model."""
     macs = f"{found['macs_ratio']:.2f} x fewer" if found.get("macs_ratio", 1.0) > 1 else ""
     over = f"{found['speed'] / base['speed']:.2f} x" if name.endswith("int8") else ""
-    return f"| {name} | {found['top1']:.1f} % | {macs} | {found['speed']:.2f} x | {over} |"
+    speed = f"{found['speed']:.2f} x ({found['speed_minima']:.2f})"
+    return f"| {name} | {found['top1']:.1f} % | {macs} | {speed} | {over} |"
 
 
 def pruned_table() -> str:
@@ -98,7 +99,9 @@ def pruned_table() -> str:
             f"**{model}**: {result['evaluated_on']} test images, {result['images']} unlabelled "
             f"ones to fit and choose by. Measured on {machine['date']}, {machine['processor']}, "
             f"onnxruntime {machine['versions']['onnxruntime']}, one thread, all interleaved"
-            f"{'; the machine was disturbed' if result['disturbed'] else ''}.",
+            f"{'; the machine was disturbed' if result['disturbed'] else ''}. Speeds are medians of "
+            "ratios to fp32, in brackets ratios of the fastest rounds: where they differ, load "
+            "disturbed the race, and the latter are nearer to the truth.",
             "",
             "| model | top-1 | multiply-accumulates | speed | over int8 alone |",
             "|---|--:|--:|--:|--:|",
