@@ -99,8 +99,8 @@ def pruned_table() -> str:
             f"**{model}**: {result['evaluated_on']} test images, {result['images']} unlabelled "
             f"ones to fit and choose by. Measured on {machine['date']}, {machine['processor']}, "
             f"onnxruntime {machine['versions']['onnxruntime']}, one thread, all interleaved"
-            f"{'; the machine was disturbed' if result['disturbed'] else ''}. Speeds are medians of "
-            "ratios to fp32, in brackets ratios of the fastest rounds: where they differ, load "
+            f"{'; the machine was disturbed' if result['disturbed'] else ''}. Speeds are medians "
+            "of ratios to fp32, in brackets ratios of the fastest rounds: where they differ, load "
             "disturbed the race, and the latter are nearer to the truth.",
             "",
             "| model | top-1 | multiply-accumulates | speed | over int8 alone |",
