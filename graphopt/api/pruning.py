@@ -71,7 +71,7 @@ def run_pruning(
         if context.observe is not None:
             context.observe.pass_started("(pruning)")
         decision = choose_pruning(graph, step, fitting, measure=measure, original=original)
-        step, record = dataclasses.replace(decision.step, to=""), decision.record
+        step, record = decision.step, decision.record
     runner.context = fitting
     runner.run_one(graph, step)
     runner.context = context

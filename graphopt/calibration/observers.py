@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -147,7 +148,7 @@ class Percentile:
 
 
 @dataclass(frozen=True)
-class _OfLevels:
+class _OfLevels(ABC):
     """What observers share that look for the best range of a format, by its number of levels."""
 
     name: ClassVar[str]
@@ -163,9 +164,9 @@ class _OfLevels:
         """Return the empty statistics of one tensor."""
         return HistogramAccumulator(self)
 
+    @abstractmethod
     def choose(self, histogram: StreamingHistogram) -> tuple[float, float]:
         """Return the best range."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

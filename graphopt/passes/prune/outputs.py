@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Context
 
     Array = npt.NDArray[Any]
+
+Key = TypeVar("Key")
 
 SCORES = frozenset({OutputKind.LOGITS, OutputKind.PROBABILITIES})
 """Outputs that say what a model is for, where there are any."""
@@ -57,8 +59,8 @@ def output_divergence(
     return float(np.mean(found)) if found else None
 
 
-def counted_outputs(kinds: dict[str, OutputKind]) -> dict[str, OutputKind]:
-    """Return the outputs that count."""
+def counted_outputs(kinds: dict[Key, OutputKind]) -> dict[Key, OutputKind]:
+    """Return the outputs that count: scores of classes, or all where there are none."""
     scores = {name: kind for name, kind in kinds.items() if kind in SCORES}
     return scores or kinds
 

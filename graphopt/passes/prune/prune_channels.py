@@ -73,6 +73,12 @@ class PruneChannels:
     def __post_init__(self) -> None:
         if self.to:
             Goal.parse(self.to)
+            if self.widths or self.branches:
+                raise RecipeError(
+                    "`to` and stated widths or branches exclude each other",
+                    code="G103",
+                    hint="leave out `to` to prune what is stated, or the others to have it chosen",
+                )
         _counts(self.widths)
         for name, kind in _pairs(self.branches, _BRANCH_HINT).items():
             if kind not in set(Kind):
@@ -83,7 +89,9 @@ class PruneChannels:
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Remove what the options say; raises PassError G309 when that was not exact."""
         if not self.widths and not self.branches:
-            return PassResult(False)
+            # A compile settles a goal before it runs the pass; whoever runs it alone is told.
+            notes = (f"nothing removed: only `compile` decides what reaches {self.to}",)
+            return PassResult(False, notes if self.to else ())
         ir.infer_shapes(graph)
         original = graph.copy()
         coupling = couple(original, context.coupling_rules)

@@ -40,6 +40,7 @@ class Ledger:
     def __init__(self, context: Context, metric: Metric) -> None:
         self._context = context
         self._metric = metric
+        self._before: float | None = None
 
     def total(self, graph: Graph) -> float:
         """Return the figure of a graph: milliseconds, a count, or bytes."""
@@ -55,7 +56,7 @@ class Ledger:
     def saving(self, graph: Graph, changed: Graph, nodes: Iterable[Node]) -> float:
         """Return what a changed graph saves; ``nodes``, those that are changed, do not matter."""
         del nodes
-        if not hasattr(self, "_before"):
+        if self._before is None:
             self._before = self.total(graph)
         return self._before - self.total(changed)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.analysis.divergence import OutputKind, divergence, kind_of
+from graphopt.analysis.divergence import divergence, kind_of
 from graphopt.errors import ModelError
+from graphopt.passes.prune.outputs import counted_outputs
 from graphopt.runtime import open_session
 
 if TYPE_CHECKING:
@@ -40,15 +41,11 @@ class Scorer:
         session = open_session(graph, threads=_THREADS)
         self._feeds = _batches(graph, session, feeds)
         self._expected = [session.run(feed) for feed in self._feeds]
-        self._kinds = [
-            kind_of([outputs[i] for outputs in self._expected]) if self._expected else None
-            for i in range(len(session.outputs))
-        ]
-        # Where some outputs are scores of classes they say what the model is for: features and
-        # states beside them do not count.
-        scores = {OutputKind.LOGITS, OutputKind.PROBABILITIES}
-        self._counted = [i for i, kind in enumerate(self._kinds) if kind in scores]
-        self._counted = self._counted or list(range(len(self._kinds)))
+        kinds = {
+            i: kind_of([outputs[i] for outputs in self._expected])
+            for i in range(len(session.outputs) if self._expected else 0)
+        }
+        self._kinds = counted_outputs(kinds)
         self.samples = len(feeds)
 
     def divergence(self, graph: Graph) -> float:
@@ -58,11 +55,10 @@ class Scorer:
             found = [session.run(feed) for feed in self._feeds]
         except ModelError:
             return float("inf")
-        return sum(self._of_output(i, found) for i in self._counted)
+        return sum(self._of_output(i, found) for i in self._kinds)
 
     def _of_output(self, index: int, found: Sequence[Sequence[Array]]) -> float:
         kind = self._kinds[index]
-        assert kind is not None
         parts = [
             (divergence(one[index], other[index], kind), _rows(one[index]))
             for one, other in zip(self._expected, found, strict=True)

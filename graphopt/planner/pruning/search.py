@@ -192,6 +192,7 @@ class _Search:
         widths, kinds = _widths(found.chosen, self.coupling), _kinds(found.chosen, self.coupling)
         return dataclasses.replace(
             self.step,
+            to="",
             widths=tuple(f"{name}={width}" for name, width in widths.items()),
             branches=tuple(f"{name}={kind}" for name, kind in kinds.items()),
         )

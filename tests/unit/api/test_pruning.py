@@ -138,6 +138,11 @@ def test_names_that_are_none_are_refused(models: Path, override: str) -> None:
         )
 
 
+def test_a_goal_and_stated_widths_exclude_each_other(models: Path) -> None:
+    with pytest.raises(RecipeError, match="exclude each other"):
+        pruned(models, "macs=0.9x", 'prune-channels.widths=["a=4"]')
+
+
 def test_an_unknown_criterion_is_refused(models: Path) -> None:
     with pytest.raises(RecipeError, match="block-obs"):
         pruned(models, "macs=0.9x", "prune-channels.criterion=best")

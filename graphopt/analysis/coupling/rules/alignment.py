@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graphopt.analysis.coupling.axes import Axis
+from graphopt.analysis.coupling.links import axes_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -151,3 +152,13 @@ def rewrite(node: Node, index: int, array: Array) -> None:
     base = old.name if old is not None else f"{node.label}_{index}"
     node.set_input(index, node.graph.add_constant(f"{base}_pruned", array))
     node.graph.drop_constant(old)
+
+
+def freeze_places(
+    node: Node, links: Links, values: Sequence[Value | None], places: Sequence[int], what: str
+) -> None:
+    """Keep the axes at some places of some tensors; ``what`` says what the operator does there."""
+    for value in values:
+        for axis in axes_of(value):
+            if axis.position in places:
+                links.freeze(axis, f"{node.op} `{node.label}` {what}")

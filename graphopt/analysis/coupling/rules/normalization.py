@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.analysis.coupling.axes import Axis
-from graphopt.analysis.coupling.links import axes_of
 from graphopt.analysis.coupling.rule import CouplingRule
 from graphopt.analysis.coupling.rules.alignment import (
     MICROSOFT,
     broadcast,
     contradiction,
+    freeze_places,
     operand,
     position,
     rank,
@@ -60,7 +60,7 @@ def _instance(node: Node, links: Links) -> None:
         return
     inside = range(2, rank(source))
     if same_axes(links, node, (source, made), but=inside):
-        _freeze_positions(node, links, (source, made), inside, "normalizes over it")
+        freeze_places(node, links, (source, made), inside, "normalizes over it")
         _vectors(node, links, Axis(source, 1), (1, 2))
 
 
@@ -72,20 +72,11 @@ def _vectors(node: Node, links: Links, channel: Axis, inputs: Sequence[int]) -> 
             together(links, node, [channel, Axis(vector, 0)])
 
 
-def _freeze_positions(
-    node: Node, links: Links, values: Sequence[Value | None], places: Sequence[int], what: str
-) -> None:
-    for value in values:
-        for axis in axes_of(value):
-            if axis.position in places:
-                links.freeze(axis, f"{node.op} `{node.label}` {what}")
-
-
 def _local_response(node: Node, links: Links) -> None:
     """Couple LRN: a channel is divided by what its neighbours are."""
     values = (operand(node, 0), result(node))
     if same_axes(links, node, values, but=(1,)):
-        _freeze_positions(node, links, values, (1,), "mixes neighbours along it")
+        freeze_places(node, links, values, (1,), "mixes neighbours along it")
 
 
 # -- over axes -----------------------------------------------------------------------------
@@ -154,12 +145,12 @@ def _group(node: Node, links: Links) -> None:
     inside = range(2, rank(source))
     if not same_axes(links, node, (source, made), but=inside):
         return
-    _freeze_positions(node, links, (source, made), inside, "normalizes over it")
+    freeze_places(node, links, (source, made), inside, "normalizes over it")
     channel = Axis(source, 1)
     if node.graph.opset >= SCALES_PER_CHANNEL or groups == channel.size:
         _vectors(node, links, channel, (1, 2))
     else:
-        _freeze_positions(node, links, node.inputs[1:3], (0,), "has one number for each group")
+        freeze_places(node, links, node.inputs[1:3], (0,), "has one number for each group")
     _balance(node, links, channel, groups)
 
 
@@ -203,7 +194,7 @@ def _microsoft_group(node: Node, links: Links) -> None:
     streams = [v for v in (operand(node, 3), total) if rank(v) == rank(source)]
     if not same_axes(links, node, (source, made), but=inside):
         return
-    _freeze_positions(node, links, (source, made, *streams), inside, "normalizes over it")
+    freeze_places(node, links, (source, made, *streams), inside, "normalizes over it")
     for stream in streams:
         if stream is not None and Axis(stream, channel.position).size != 1:
             together(links, node, [channel, Axis(stream, channel.position)])

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.analysis.coupling.axes import Axis
-from graphopt.analysis.coupling.links import axes_of
 from graphopt.analysis.coupling.rule import CouplingRule
 from graphopt.analysis.coupling.rules.alignment import (
     contradiction,
+    freeze_places,
     operand,
     position,
     rank,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from graphopt.analysis.coupling.links import Links
-    from graphopt.ir import Node, Value
+    from graphopt.ir import Node
 
 _SUMS = frozenset({"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"})
 """Reductions to which a zero adds nothing."""
@@ -109,16 +109,7 @@ def _keep_others(node: Node, links: Links, places: Sequence[int], what: str) -> 
         links.freeze_node(node, f"{node.op} `{node.label}` {what}")
         return
     if same_axes(links, node, [source, *results], but=places):
-        _freeze_all(node, links, [source, *results], places, what)
-
-
-def _freeze_all(
-    node: Node, links: Links, values: Sequence[Value | None], places: Sequence[int], what: str
-) -> None:
-    for value in values:
-        for axis in axes_of(value):
-            if axis.position in places:
-                links.freeze(axis, f"{node.op} `{node.label}` {what}")
+        freeze_places(node, links, [source, *results], places, what)
 
 
 def _arg(node: Node, links: Links) -> None:
