@@ -6,6 +6,7 @@ the median of the rounds, of wall time and of processor time (all threads). Memo
 process of its own per figure, start to exit.
 
     python benchmarks/calibration.py [--rounds 5] [--samples 100,10000] [MODEL…]
+    python benchmarks/calibration.py --many 10000      time with so many samples, nothing else
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from machine import describe
 from workloads import Workload, workloads
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     Cost = np.ndarray[Any, Any]
     from graphopt.calibration.base import Observer
 
@@ -48,6 +51,7 @@ MEMORY_MODELS = {
     "mnist_cntk": ("percentile", "entropy"),
     "cifar10_resnet20": ("percentile",),
 }
+MANY_MODELS = ("kws_dscnn_bn", "mnist_cntk", "cifar10_resnet20")
 TIMED_MODELS = (
     "kws_dscnn_bn",
     "mnist_cntk",
@@ -111,11 +115,15 @@ def inferred(model: Path, folder: Path) -> Path:
     return path
 
 
-def timed(workload: Workload, rounds: int) -> dict[str, Any]:
-    """Return seconds and ratios of every observer on one model."""
+def timed(workload: Workload, rounds: int, count: int | None = None) -> dict[str, Any]:
+    """Return seconds and ratios of every observer on one model, with ``count`` samples if given."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = workload.write_calibration(folder)
+        data = (
+            workload.write_calibration(folder)
+            if count is None
+            else repeated(workload, folder, count)
+        )
         model = inferred(workload.path, folder)
         _, names = theirs(model, data, folder)
         costs: dict[str, list[Cost]] = {PEER: [], **{name: [] for name in OBSERVERS}}
@@ -167,15 +175,7 @@ def memory(workload: Workload, counts: list[int]) -> list[dict[str, Any]]:
     """Return the peak RSS by number of samples: the real ones over and over."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        files = []
-        for count in counts:
-            arrays = {
-                key: np.resize(array, (count, *array.shape[1:]))
-                for key, array in workload.calibration().items()
-            }
-            files.append(Path(name) / f"{count}.npz")
-            np.savez(files[-1], **arrays)
-            del arrays
+        files = [repeated(workload, Path(name), count) for count in counts]
         for observer in MEMORY_MODELS[workload.name]:
             peaks = [round(peak_memory(workload.name, file, observer), 1) for file in files]
             row = dict(zip(map(str, counts), peaks, strict=True))
@@ -185,6 +185,19 @@ def memory(workload: Workload, counts: list[int]) -> list[dict[str, Any]]:
             )
             print(rows[-1], flush=True)
     return rows
+
+
+def repeated(workload: Workload, folder: Path, count: int) -> Path:
+    """Write ``count`` samples: the real ones over and over."""
+    file = folder / f"{count}.npz"
+    np.savez(
+        file,
+        **{
+            key: np.resize(array, (count, *array.shape[1:]))
+            for key, array in workload.calibration().items()
+        },
+    )
+    return file
 
 
 def calibrate(name: str, data: Path, observer: str) -> None:
@@ -197,17 +210,32 @@ def calibrate(name: str, data: Path, observer: str) -> None:
     print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
+def time_many(count: int, rounds: int, names: Sequence[str]) -> None:
+    """Add the time with many samples to the results: what is done once per tensor is spread."""
+    content = json.loads(RESULTS.read_text())
+    content["time_many"] = {"machine": describe(), "samples": count, "rounds": rounds, "rows": []}
+    for name in names:
+        row = timed(next(workloads([name])), rounds, count)
+        content["time_many"]["rows"].append(row)
+        show(row)
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure, print a table, write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", default="100,10000")
+    parser.add_argument("--many", type=int)
     parser.add_argument("--calibrate", nargs=3, metavar=("MODEL", "DATA", "OBSERVER"))
     arguments = parser.parse_args()
     if arguments.calibrate:
         name, data, observer = arguments.calibrate
         calibrate(name, Path(data), observer)
+        return
+    if arguments.many:
+        time_many(arguments.many, arguments.rounds, arguments.models or MANY_MODELS)
         return
     content: dict[str, Any] = {"machine": describe(), "rounds": arguments.rounds}
     counts = [int(count) for count in arguments.samples.split(",")]

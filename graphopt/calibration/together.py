@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _WAITING_BYTES = 16 << 20  # feeds that may wait; a single larger one waits alone
 _WAITING_FEEDS = 32
+_WORTH_BYTES = 1 << 20  # tensors of a sample from which on two threads are faster than one
 _BATCH_BYTES = 16 << 20  # tensors that are taken at once, so that threads meet seldom
 
 
@@ -34,11 +35,12 @@ def run_together(source: TensorSource, dataset: Dataset, take: Take) -> Generato
     """Give ``take`` (name, values, sample) of every tensor; yield 1, 2 … as samples are done.
 
     Where the source is ``concurrent``, a second thread works beside the calling one, which alone
-    reads the dataset, from the second sample on: each runs a sample and takes its statistics. Only
-    one takes at a time (two would quarrel about the interpreter), and every tensor in the order of
-    the samples, so the result is that of one thread. What is held is two samples, and some feeds.
-    Of errors the one of the earliest sample is raised, once those before it were taken. Closing the
-    generator stops the thread after the run that it is in.
+    reads the dataset, from the second sample on, unless its samples are so small that the threads
+    would mostly wait for each other: each runs a sample and takes its statistics. Only one takes at
+    a time (two would quarrel about the interpreter), and every tensor in the order of the samples,
+    so the result is that of one thread. What is held is two samples, and some feeds. Of errors the
+    one of the earliest sample is raised, once those before it were taken. Closing the generator
+    stops the thread after the run that it is in.
 
     Args:
         source: gives the tensors.
@@ -52,7 +54,7 @@ def run_together(source: TensorSource, dataset: Dataset, take: Take) -> Generato
     try:
         while crew.fill(_WAITING_FEEDS if helper.is_alive() else 1):
             crew.run_next()
-            if concurrent and not helper.is_alive():
+            if concurrent and crew.is_worth_two and not helper.is_alive():
                 helper.start()
             while told < crew.done:
                 told += 1
@@ -82,6 +84,12 @@ class _Crew:
         self._left = 0  # samples that are over, all before them too
         self._taken = 0  # tensors taken of the first one that is not
         self._closed = False
+        self._largest = 0  # bytes of the tensors of a sample
+
+    @property
+    def is_worth_two(self) -> bool:
+        """Whether a sample is work enough for a second thread to pay."""
+        return self._largest >= _WORTH_BYTES
 
     def fill(self, count: int) -> bool:
         """Read feeds until enough wait; False when none does, and none will."""
@@ -150,16 +158,18 @@ class _Crew:
     def _work(self, sample: int, feed: Feed) -> None:
         """Run a sample and hand over its tensors; what was right comes before an error."""
         batch: list[tuple[str, Array]] = []
-        size = count = 0
+        size = count = total = 0
         try:
             for name, values in self._source.tensors(feed):
                 batch.append((name, values))
                 size += values.nbytes
+                total += values.nbytes
                 if size >= _BATCH_BYTES:
                     count += len(batch)
                     self._hand_over(sample, batch, count)
                     batch, size = [], 0
         finally:
+            self._largest = max(self._largest, total)
             self._hand_over(sample, batch, count + len(batch))
 
     def _hand_over(self, sample: int, batch: list[tuple[str, Array]], count: int) -> None:

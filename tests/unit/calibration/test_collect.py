@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from graphopt.calibration import together
 from graphopt.calibration.base import InputSpec, RangeStatistics
 from graphopt.calibration.collect import Collected, collect
 from graphopt.calibration.observers import Entropy, MinMax, MovingAverage, Mse, Percentile
@@ -246,11 +247,18 @@ class Uneven(Engine):
             yield str(index), np.full(self.size, sample + index / 4, np.float32)
 
 
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a second thread work on samples of any size."""
+    monkeypatch.setattr(together, "_WORTH_BYTES", 0)
+
+
 def numbered(count: int) -> list[np.ndarray]:
     return [np.full((1, 3), n, np.float32) for n in range(count)]
 
 
 @pytest.mark.parametrize("size", [3, 3 << 20, 6 << 20])
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("concurrent", [True, False])
 def test_every_tensor_is_taken_in_the_order_of_the_samples(size: int, concurrent: bool) -> None:
     engine = Uneven()
@@ -269,6 +277,7 @@ def test_every_tensor_is_taken_in_the_order_of_the_samples(size: int, concurrent
     assert taken == {str(i): [(n, n + i / 4) for n in range(count)] for i in range(3)}
 
 
+@pytest.mark.usefixtures("eager")
 def test_what_depends_on_the_order_is_the_same_with_one_thread() -> None:
     names = ["0", "1", "2"]
     found = []
@@ -281,6 +290,7 @@ def test_what_depends_on_the_order_is_the_same_with_one_thread() -> None:
     assert found[0].ranges["0"].samples == 30
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("concurrent", [True, False])
 def test_the_earliest_error_is_raised_after_what_was_right(concurrent: bool) -> None:
     class Failing(Uneven):
@@ -303,6 +313,7 @@ def test_the_earliest_error_is_raised_after_what_was_right(concurrent: bool) -> 
     assert threading.active_count() <= before
 
 
+@pytest.mark.usefixtures("eager")
 def test_closing_early_stops_the_thread() -> None:
     before = threading.active_count()
     engine = Uneven()
@@ -313,6 +324,7 @@ def test_closing_early_stops_the_thread() -> None:
     assert engine.seen < 10
 
 
+@pytest.mark.usefixtures("eager")
 def test_an_interrupt_while_taking_ends_the_run() -> None:
     main = threading.main_thread()
 
@@ -324,6 +336,19 @@ def test_an_interrupt_while_taking_ends_the_run() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(run_together(Uneven(), open_dataset(numbered(50), ONE), take))
     assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize(("size", "threads"), [(1 << 10, 1), (1 << 17, 2)])
+def test_a_second_thread_works_on_samples_that_are_worth_it(size: int, threads: int) -> None:
+    engine = Uneven()
+    engine.size = size  # type: ignore[misc]
+    seen = set()
+
+    def take(_name: str, _values: np.ndarray, _sample: int) -> None:
+        seen.add(threading.get_ident())
+
+    list(run_together(engine, open_dataset(numbered(40), ONE), take))
+    assert len(seen) == threads
 
 
 def test_a_dataset_that_fails_on_the_way() -> None:
