@@ -96,7 +96,7 @@ SUBJECTS: tuple[Subject, ...] = (
     ),
     Subject(
         "imagenet_proxyless_w025_r112",
-        100,
+        200,
         (
             Goal("macs", 1.1, 47.2, 48.0),
             Goal("macs", 1.2, 45.4, 46.5),

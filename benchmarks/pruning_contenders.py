@@ -39,7 +39,8 @@ PACKAGE = Path(graphopt.__file__).parent
 IRRELEVANT = {"cli"}
 """Parts of the package that no compiled model depends on."""
 FLOAT = ("insert-qdq.placement=float", "quantize-matmuls.mode=off", "align-channels.mode=off")
-PRUNE = (*FLOAT, "calibration.held-out=0", "limits.max-divergence=100")
+ANY_DIVERGENCE = "limits.max-divergence=100"
+PRUNE = (*FLOAT, "calibration.held-out=0", ANY_DIVERGENCE)
 """Nothing is quantized, so no samples are kept aside to check that. Divergence is not limited, so
 that the row is there; whether the product refuses it by default stands in the row."""
 REFUSED_ABOVE = 0.5
@@ -94,6 +95,11 @@ class Workshop:
     def quantized(self, path: Path) -> Made:
         """Return what the default recipe makes of a model, with the same images."""
         return self._compile(path, [], ())
+
+    def ordered(self, order: str, goal: str) -> Made:
+        """Return the int8 model of which this much is left, as "prune-channels.order" says."""
+        settings = (ANY_DIVERGENCE, f"prune-channels.order={order}")
+        return self._compile(self.workload.path, ["--prune-to", goal], settings)
 
     def uniform(self, widths: Sequence[str], criterion: str, rebuild: bool) -> Made:
         """Return the model with widths that are given."""
@@ -239,7 +245,7 @@ def write_images(workload: Workload, count: int, folder: Path) -> Path:
 def images(workload: Workload, count: int) -> Array:
     """Return unlabelled images, prepared; workloads give fewer, as ranges need no more."""
     if workload.name.startswith("imagenet"):
-        return _imagenet(_load("imagenet_dev_r112.npz")["calib_x"][:count])
+        return _imagenet(_load("imagenet_unlabelled_r112.npz")["x"][:count])
     return _cifar(_load("cifar10_dev.npz")["calib_x"][:count])
 
 

@@ -5,7 +5,8 @@ Four families: the ``light`` topologies of the onnx package (weights drawn anew)
 weights, exported by torch). From each model 10, 30 and 50 % of the units of every group are
 removed at random, and the result is compared with the original in which nobody listens to them
 (pruning_trial.py): "pass" is a difference of at most 1e-5 of the largest output, "near" one that is
-no more than twice what another order of the same sums makes. Every model runs in a process of its
+no more than twice what another order of the same sums makes. Where that order alone makes half the
+tolerance, nothing can be seen, and another input is tried. Every model runs in a process of its
 own; --missing leaves out what has a result. Writes benchmarks/results/pruning_oracle.json.
 
     python benchmarks/pruning_oracle.py [--folder PATH] [--missing] [FAMILY or FAMILY/NAME …]

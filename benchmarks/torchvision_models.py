@@ -87,7 +87,8 @@ def export_once(script: Path, packages: Path, name: str, output: Path) -> str:
     if failure.exists():
         return failure.read_text()
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.stem}.partial")
+    # Of its own, as another process may be exporting the same model.
+    partial = output.with_name(f"{output.stem}.{os.getpid()}.partial")
     partial.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(packages)}
     command = [sys.executable, str(script), name, str(partial / output.name)]

@@ -243,7 +243,11 @@ def cli_page() -> Iterable[str]:
                 "`GRAPHOPT_PLUGINS`",
                 "Names of the plugins to use, separated by commas; empty: none.",
             ),
-            ("`GRAPHOPT_CACHE`", "Folder of calibration statistics; empty: none are kept."),
+            (
+                "`GRAPHOPT_CACHE`",
+                "Folder of calibration statistics and of this machine's profile; empty: none are "
+                "kept.",
+            ),
             ("`NO_COLOR`", "Any value: no colours."),
         ],
     )

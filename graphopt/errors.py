@@ -50,6 +50,8 @@ CODES: dict[str, str] = {
     "G501": "unknown target",
     "G502": "a target file is not valid",
     "G503": "the target cannot hold the model",
+    "G504": "measurements of a device cannot be used",
+    "G506": "a table of measured models cannot be used",
     # Warnings: the compile goes on, the report has them
     "W211": "no data was given",
     "W212": "too few labelled samples for the stated drop",
@@ -60,6 +62,7 @@ CODES: dict[str, str] = {
     "W502": "the target's own runtime was not used",
     "W503": "the model is too large to be timed",
     "W504": "the choice of integer operators failed",
+    "W505": "nothing compiled for the target was ever run",
     # Findings of doctor: D1 float although quantized, D2 other than the file says, D3 does not run,
     # D4 slow by itself
     "D101": "the output is not quantized",

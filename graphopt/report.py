@@ -205,11 +205,29 @@ class PrunedSite:
 
 
 @dataclass(frozen=True)
+class OrderRecord:
+    """One order of pruning and quantizing, and the model that it led to.
+
+    ``order`` is "prune-first", "quantize-first", or empty for the quantized model from which
+    nothing was removed. ``figure`` is in the unit of the goal, ``divergence`` of the quantized
+    outputs from those of the float model; both None where the goal was not reached, as ``why``
+    says.
+    """
+
+    order: str
+    figure: float | None
+    divergence: float | None
+    kept: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class PruningRecord:
     """What was pruned to reach a goal, and what that was decided by.
 
     ``before``, ``limit`` and ``after`` are in the unit of ``metric``: milliseconds, a count, or
-    bytes, "measured" or "estimated" by ``source``. ``predicted_after`` is what the options promised
+    bytes, "measured" or "estimated" by ``source``; of the float model, or of the quantized one
+    where there are ``orders``. ``predicted_after`` is what the options promised
     one by one, ``predicted_divergence`` the sum of theirs. ``options`` is how many were tried, each
     scored on ``samples`` that nothing was fitted to.
     """
@@ -227,6 +245,10 @@ class PruningRecord:
     samples: int
     divergence: float | None = None
     """Of the model that was made of it, on the same samples."""
+    order: str = "prune-first"
+    """What the choice rests on: "quantize-first" where options were priced between integers."""
+    orders: tuple[OrderRecord, ...] = ()
+    """What each order that was tried led to, quantized, with the unpruned model first."""
 
 
 @dataclass(frozen=True)

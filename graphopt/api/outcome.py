@@ -6,6 +6,7 @@ import dataclasses
 import platform
 from typing import TYPE_CHECKING, Any
 
+from graphopt.cost.energy import relative_energy
 from graphopt.errors import LimitError
 from graphopt.passes.prune.samples import is_scored
 from graphopt.report import CalibrationRecord, FigureRecord, Notice, OperatorRecord
@@ -88,6 +89,11 @@ def figures(
     )
     if old.energy_mj is not None and new.energy_mj is not None:
         found.append(_forecast("energy", "mJ", old.energy_mj, new.energy_mj))
+        return tuple(found)
+    ratio = relative_energy(old, new)
+    if ratio is not None:
+        one = dataclasses.replace(ratio, value=1.0)
+        found.append(_forecast("energy", "x", one, ratio))
     return tuple(found)
 
 
@@ -171,11 +177,26 @@ def check_notices(
                 "divergences that hold for it",
             )
         )
+    return [*notices, *_target_notices(target)]
+
+
+def _target_notices(target: Target) -> list[Notice]:
+    """Return what is not known about a target that is not this machine."""
+    notices = []
     if not target.provider:
         notices.append(
             Notice(
                 "W502",
-                f"onnxruntime does not run on {target.name}; outputs were checked on this machine",
+                f"outputs were checked with the onnxruntime of this machine, not on {target.name}",
+            )
+        )
+    if target.prices_only:
+        notices.append(
+            Notice(
+                "W505",
+                f"nothing that graphopt compiled for {target.name} has ever been run there: its "
+                "rules and figures are from documents",
+                "check outputs and time on the device itself",
             )
         )
     return notices

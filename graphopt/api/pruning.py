@@ -6,9 +6,17 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.errors import PassError
-from graphopt.passes.prune.prune_channels import PruneChannels, prunes
-from graphopt.planner.pruning import choose_pruning
+from graphopt.api.budget import planning_failed
+from graphopt.errors import DataError, PassError, RecipeError
+from graphopt.passes.prune.goal import COUNTED, Goal
+from graphopt.passes.prune.prune_channels import (
+    PRUNE_FIRST,
+    QUANTIZE_FIRST,
+    PruneChannels,
+    prunes,
+)
+from graphopt.passes.prune.unquantized import unquantized
+from graphopt.planner.pruning import Quantizer, choose_pruning, settle_quantization
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +66,7 @@ def run_pruning(
 
     Raises:
         PassError: G307 to G309, the stated goal was not reached: nothing was removed.
+        RecipeError: G103, another pass behind the first that prunes states a goal.
     """
     position = next((i for i, step in enumerate(steps) if prunes([step])), None)
     if position is None:
@@ -65,12 +74,21 @@ def run_pruning(
     runner.run(graph, steps[:position])
     step, rest = steps[position], steps[position + 1 :]
     assert isinstance(step, PruneChannels)
+    _demand_one_goal(rest)
     fitting = dataclasses.replace(context, dataset=samples)
     record = None
     if not step.widths and not step.branches:
         if context.observe is not None:
             context.observe.pass_started("(pruning)")
-        decision = choose_pruning(graph, step, fitting, measure=measure, original=original)
+        bare = unquantized(graph, fitting)
+        if bare is not None and step.order == PRUNE_FIRST:
+            # It is quantized already: that order is the one that is left.
+            step = dataclasses.replace(step, order=QUANTIZE_FIRST)
+        searched = graph if bare is None else bare
+        quantize = _quantizer(searched, step, rest, context, runner, measure=measure)
+        decision = choose_pruning(
+            searched, step, fitting, measure=measure, original=original, quantize=quantize
+        )
         step, record = decision.step, decision.record
     runner.context = fitting
     runner.run_one(graph, step)
@@ -83,3 +101,39 @@ def run_pruning(
     if record is not None:
         record = dataclasses.replace(record, divergence=done.metrics.get("divergence"))
     return Pruned(rest, step, record)
+
+
+def _demand_one_goal(rest: Sequence[Pass]) -> None:
+    """Raise RecipeError G103 when a goal is stated behind the pass that prunes."""
+    if any(isinstance(step, PruneChannels) and step.to for step in rest):
+        raise RecipeError(
+            "the recipe prunes twice, and the second time to a goal",
+            code="G103",
+            where="`prune-channels`",
+            hint="state one goal, in the first `prune-channels`",
+        )
+
+
+def _quantizer(
+    graph: Graph,
+    step: PruneChannels,
+    rest: Sequence[Pass],
+    context: PipelineContext,
+    runner: Runner,
+    *,
+    measure: bool,
+) -> Quantizer | None:
+    """Return what quantizes candidates where the order asks for it, and the recipe does it."""
+    if step.order == PRUNE_FIRST or Goal.parse(step.to).metric in COUNTED:
+        return None
+    try:
+        return settle_quantization(
+            graph, rest, context, runner.verifier, runner.limits, measure=measure
+        )
+    except DataError:
+        raise
+    except Exception as error:
+        # The pass will meet the same fault where it is named, rolled back, or strict.
+        runner.notices.append(planning_failed(error))
+        context.log.debug("quantizing candidates failed", exc_info=error)
+        return None

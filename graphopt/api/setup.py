@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.api.host_profile import with_host_profile
 from graphopt.api.source import input_specs
 from graphopt.calibration.dataset import Subset, split, spread, take
 from graphopt.calibration.sources import open_dataset
@@ -77,8 +78,11 @@ def resolve_recipe(
 
 
 def find_target(name: str, registry: Registry) -> Target:
-    """Return a target by name, alias, or path of a TOML file."""
-    if name.endswith(".toml"):
+    """Return a target by name, alias, or path of a TOML file or a profile.
+
+    ``host`` has the profile that ``graphopt profile`` measured on this machine, if it did.
+    """
+    if name.endswith((".toml", ".json")):
         if not Path(name).is_file():
             raise TargetError(
                 f"there is no target file `{name}`",
@@ -87,7 +91,7 @@ def find_target(name: str, registry: Registry) -> Target:
                 hint="`graphopt targets` lists the targets that need no file",
             )
         return read_target(Path(name))
-    return registry.target(name)
+    return with_host_profile(registry.target(name))
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,19 @@ PAGES: dict[str, tuple[str, str]] = {
         "Choose a smaller model or a larger target. `graphopt estimate MODEL --target NAME` shows "
         "where the peak is.",
     ),
+    "G504": (
+        "The file is not what `device.pyz` wrote, was changed since, or is of the models of "
+        "another graphopt. It comes from another machine, so every line is checked before it is "
+        "used. Or this machine could not be measured.",
+        "Measure again with the archive that `graphopt profile --bundle` writes, and copy the "
+        "whole file.",
+    ),
+    "G506": (
+        "The table of `graphopt profile --from` lacks a column or a number, has fewer than three "
+        "models, or mixes numbers of threads.",
+        "Write `model,ms` or `model,ms,threads` into the first line, then one line per model, the "
+        "paths relative to the table. The message names the line.",
+    ),
     "W211": (
         "Without samples the ranges of activations are unknown, so nothing was quantized. The "
         "model was only cleaned up, without any loss.",
@@ -255,6 +268,11 @@ PAGES: dict[str, tuple[str, str]] = {
         "that can be was made integer instead; what that costs was still checked.",
         "Report it with the model, or say a placement yourself with "
         "`--set insert-qdq.placement=integer`.",
+    ),
+    "W505": (
+        "The target is for estimates: its rules and figures were read in documents, and nobody has "
+        "executed what graphopt makes for it.",
+        "Check outputs and time on the device itself, and report what you find.",
     ),
     **FINDING_PAGES,
 }

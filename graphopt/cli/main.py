@@ -22,6 +22,7 @@ COMMANDS = {
     "estimate": ("graphopt.cli.estimate", "Estimate latency, memory and energy on a target."),
     "analyze": ("graphopt.cli.analyze", "Show what loses accuracy, or what can be pruned."),
     "bench": ("graphopt.cli.bench", "Time a model on this machine."),
+    "profile": ("graphopt.cli.profile", "Measure a device for better estimates."),
     "doctor": ("graphopt.cli.doctor", "Say why a quantized model is slow, and repair it."),
     "diff": ("graphopt.cli.diff", "Compare two models, in results and in structure."),
     "targets": ("graphopt.cli.targets", "List the targets, or explain one."),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -13,8 +14,31 @@ from graphopt.cli.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[int]
+else:  # older versions are not generic
+    _ParamType = click.ParamType
+
 FILE = click.Path(path_type=Path)
 """A path that may not exist: the API says what is wrong with it, with a code and a hint."""
+
+
+class _Size(_ParamType):
+    """A number of bytes: 300000, 256k, 1.5M; k, M and G are powers of 1024."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes; a usage error where it is no size."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]?)(?:i?B)?\s*", value)
+        if found is None:
+            self.fail(f"`{value}` is no size; write 256k, 1.5M or a number of bytes", param, ctx)
+        return int(float(found[1]) * 1024 ** " kMG".index(found[2].replace("K", "k") or " "))
+
+
+SIZE = _Size()
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
 

@@ -1,4 +1,4 @@
-"""What targets, passes and plugins print."""
+"""What passes and plugins print."""
 
 from __future__ import annotations
 
@@ -14,55 +14,6 @@ if TYPE_CHECKING:
 
     from graphopt.passes.base import Pass
     from graphopt.registry import PluginStatus
-    from graphopt.targets.base import Target
-
-
-def target_list(targets: Sequence[Target], width: int | None) -> list[str]:
-    """Return one line per target."""
-    rows = [("target", "also called", "what it is")]
-    rows += [(t.name, ", ".join(t.aliases), t.summary) for t in targets]
-    head, *body = layout.columns(rows, indent="", width=width)
-    return [heading(head), *body]
-
-
-def target_page(target: Target) -> list[str]:
-    """Return every fact of a target, and where the figures are from."""
-    lines = [heading(target.name), *layout.wrap(target.summary)]
-    plain = {
-        "also called": ", ".join(target.aliases),
-        "runtime": target.runtime,
-        "provider": target.provider or "onnxruntime does not run there",
-        "instructions": ", ".join(target.isa),
-    }
-    lines += layout.columns([(k, v) for k, v in plain.items() if v])
-    for part in ("quantization", "compute", "memory", "energy"):
-        value = getattr(target, part)
-        if value is not None:
-            lines += ["", part, *layout.columns(_facts(value))]
-    lines += ["", f"latency estimates are within +-{100 * target.uncertainty:.0f} %"]
-    if target.sources:
-        lines += ["", "sources", *layout.columns(sorted(target.sources.items()))]
-    return lines
-
-
-def _facts(value: Any) -> list[tuple[str, str]]:
-    """Return the fields of a dataclass; a table within it has one row per key."""
-    rows: list[tuple[str, str]] = []
-    for field in dataclasses.fields(value):
-        name, content = field.name.replace("_", " "), getattr(value, field.name)
-        if isinstance(content, dict):
-            rows += [(f"{name}, {key}", _plain(v)) for key, v in content.items()]
-        elif content is not None:
-            is_size = field.name.endswith("_bytes")
-            text = layout.size(content) if is_size else _plain(content)
-            rows.append((name.removesuffix(" bytes"), text))
-    return rows
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def sentence(documented: object) -> str:

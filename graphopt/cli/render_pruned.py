@@ -8,7 +8,7 @@ from graphopt.cli import layout
 from graphopt.cli.render import heading
 
 if TYPE_CHECKING:
-    from graphopt.report import PrunedSite, PruningRecord
+    from graphopt.report import OrderRecord, PrunedSite, PruningRecord
 
 _BRANCHES = {
     "remove": "left out",
@@ -18,6 +18,11 @@ _BRANCHES = {
     "merged1": "one product, skip included",
     "merged3": "one 3x3 convolution, skip included",
 }
+_ORDERS = {
+    "": "quantized only",
+    "prune-first": "pruned, then quantized",
+    "quantize-first": "quantized, then pruned",
+}
 _SHOWN = 12
 
 
@@ -26,7 +31,8 @@ def pruned(record: PruningRecord | None, *, verbose: bool) -> list[str]:
     if record is None:
         return []
     before, after = (_amount(v, record.metric) for v in (record.before, record.after))
-    title = f"Pruned to {record.goal}: {before} to {after} ({record.source})"
+    quantized = ", quantized" if _compares(record) else ""
+    title = f"Pruned to {record.goal}: {before} to {after} ({record.source}{quantized})"
     shown = record.sites if verbose else record.sites[:_SHOWN]
     rows = [("divergence", "saved", "left", "what")]
     rows += [_row(site, record.metric) for site in shown]
@@ -39,7 +45,32 @@ def pruned(record: PruningRecord | None, *, verbose: bool) -> list[str]:
     facts += f"divergence {record.predicted_divergence:.2f} predicted"
     if record.divergence is not None:
         facts += f", {record.divergence:.2f} found"
-    return [*lines, *layout.wrap(facts.strip(), first="  ", rest="  ")]
+    lines += layout.wrap(facts.strip(), first="  ", rest="  ")
+    return [*lines, *_orders(record)]
+
+
+def _orders(record: PruningRecord) -> list[str]:
+    """Return how the orders of pruning and quantizing compare."""
+    if not record.orders:
+        return []
+    if not _compares(record):
+        return [f"  order not asked: {record.orders[0].why}"]
+    rows = [("divergence", record.metric, "quantized model", "")]
+    rows += [_order(each, record.metric) for each in record.orders]
+    head, *body = layout.columns(rows, right=(0, 1), width=None)
+    return ["", heading(head), *body]
+
+
+def _compares(record: PruningRecord) -> bool:
+    """Whether figures are of the quantized model."""
+    return bool(record.orders) and record.orders[0].figure is not None
+
+
+def _order(each: OrderRecord, metric: str) -> tuple[str, str, str, str]:
+    figure = "-" if each.figure is None else _amount(each.figure, metric)
+    apart = "-" if each.divergence is None else f"{each.divergence:.3f}"
+    why = f"kept: {each.why}" if each.kept else each.why
+    return (apart, figure, _ORDERS.get(each.order, each.order), why)
 
 
 def _row(site: PrunedSite, metric: str) -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""What inspect, estimate, bench and diff print."""
+"""What inspect, bench and diff print."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from graphopt.cli.render import heading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from graphopt.cost.base import Estimate, KernelCost
     from graphopt.report import BenchResult, DiffResult, ModelSummary, PortFacts
-    from graphopt.types import Figure
-
-_COSTLIEST = 10
-"""So many kernels are listed without -v."""
 
 
 def _table(rows: Sequence[Sequence[str]], right: Sequence[int], width: int | None) -> list[str]:
@@ -49,61 +44,6 @@ def model_summary(summary: ModelSummary) -> list[str]:
 
 def _port(kind: str, port: PortFacts) -> tuple[str, str, str, str]:
     return (kind, port.name, port.dtype, layout.shape(port.shape))
-
-
-def estimate_table(
-    estimate: Estimate, target: str, *, verbose: bool, width: int | None
-) -> list[str]:
-    """Return the cost of one inference, and the kernels that it goes to."""
-    latency = estimate.latency_ms
-    rows = [
-        ("latency", layout.quantity(latency.value, "ms"), _interval(latency, "ms")),
-        (
-            "peak activations",
-            layout.size(estimate.peak_activation_bytes),
-            f"at `{estimate.peak_at}`",
-        ),
-        ("weights", layout.size(estimate.weight_bytes), ""),
-        ("file", layout.size(estimate.size_bytes), ""),
-    ]
-    if estimate.energy_mj is not None:
-        energy = layout.quantity(estimate.energy_mj.value, "mJ")
-        rows.append(("energy", energy, _interval(estimate.energy_mj, "mJ")))
-    rows.append(("multiply-accumulates", layout.count(estimate.macs).strip(), ""))
-    lines = [f"One inference on {target}, batch 1"]
-    lines += layout.columns(rows, right=(1,))
-    return [*lines, "", *_kernels(estimate.kernels, verbose=verbose, width=width)]
-
-
-def _interval(figure: Figure, unit: str) -> str:
-    return f"{figure.source}, {layout.interval(figure.low, figure.high, unit)}; {figure.basis}"
-
-
-def _kernels(kernels: Sequence[KernelCost], *, verbose: bool, width: int | None) -> list[str]:
-    ordered = sorted(kernels, key=lambda k: -k.latency_us)
-    shown = ordered if verbose else ordered[:_COSTLIEST]
-    total = sum(k.latency_us for k in kernels) or 1.0
-    rows = [("us", "share", "kernel", "type", "nodes")]
-    rows += [
-        (
-            layout.digits(k.latency_us),
-            f"{100 * k.latency_us / total:.0f} %",
-            k.kernel,
-            k.dtype,
-            _nodes(k.nodes),
-        )
-        for k in shown
-    ]
-    lines = _table(rows, (0, 1), width)
-    if len(shown) < len(ordered):
-        rest = sum(k.latency_us for k in ordered[_COSTLIEST:])
-        left = layout.plural(len(ordered) - len(shown), "more kernel")
-        lines.append(f"  {left}, {100 * rest / total:.0f} %; -v lists all")
-    return lines
-
-
-def _nodes(nodes: Sequence[str]) -> str:
-    return nodes[0] if len(nodes) == 1 else f"{nodes[0]} and {len(nodes) - 1} more" if nodes else ""
 
 
 def bench_table(result: BenchResult) -> list[str]:

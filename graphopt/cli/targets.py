@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, shell_complete=complete_targets)
 @pass_settings
 def command(settings: Settings, name: str | None) -> None:
-    """List the targets, or explain one."""
-    from graphopt.cli.render_lists import target_list, target_page
+    """List the targets, or explain one: every figure, and what it rests on."""
+    from graphopt.cli.render_targets import target_list, target_page
 
     terminal, registry = Terminal(settings), settings.registry
     if name is not None:

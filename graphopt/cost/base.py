@@ -36,11 +36,34 @@ class KernelCost:
 
 
 @dataclass(frozen=True)
+class EnergyParts:
+    """Where the energy of one inference goes, in nominal millijoules.
+
+    Only ratios between two models on one target mean something, unless the estimate has
+    ``energy_mj`` too (graphopt.cost.energy.relative_energy).
+
+    Args:
+        running_mj: what the part draws for as long as it runs.
+        products_mj: multiply-accumulates.
+        memory_mj: main memory.
+    """
+
+    running_mj: float
+    products_mj: float = 0.0
+    memory_mj: float = 0.0
+
+    @property
+    def total_mj(self) -> float:
+        """Sum of the parts."""
+        return self.running_mj + self.products_mj + self.memory_mj
+
+
+@dataclass(frozen=True)
 class Estimate:
     """The cost of one inference of a graph on a target (batch 1, one thread unless said).
 
-    Units: latency in milliseconds, memory and size in bytes, energy in millijoules
-    (None where the target has no energy figures).
+    Units: latency in milliseconds, memory and size in bytes, energy in millijoules (None where the
+    power of the target was not measured; ``energy_parts`` then serve to compare two models).
     """
 
     latency_ms: Figure
@@ -51,6 +74,7 @@ class Estimate:
     energy_mj: Figure | None
     macs: int
     kernels: tuple[KernelCost, ...]
+    energy_parts: EnergyParts | None = None
 
 
 @runtime_checkable

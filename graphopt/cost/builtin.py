@@ -1,9 +1,10 @@
-"""The built-in cost model, registered through the same hook as everybody else's."""
+"""The built-in cost models, registered through the same hook as everybody else's."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphopt.cost.profiled import Profiled
 from graphopt.cost.roofline import Roofline
 from graphopt.hookspecs import hookimpl
 
@@ -15,5 +16,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def graphopt_register_cost_models() -> Sequence[type[CostModel]]:
-    """Return the roofline model."""
-    return [Roofline]
+    """Return the models for targets without and with a measured profile."""
+    return [Roofline, Profiled]

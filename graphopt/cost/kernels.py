@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from graphopt.analysis import captured_values, folded_nodes
-from graphopt.cost.fused import fused_with
+from graphopt.cost.fused import float_kernels
 from graphopt.cost.qdq import IntegerGroup, integer_group, is_dequantize, packed_weight
-from graphopt.cost.work import CONVOLUTIONS, REMOVED, VIEWS, kind_of, product_of
+from graphopt.cost.work import CONVOLUTIONS, REMOVED, VIEWS, kind_of
 from graphopt.runtime import arithmetic, has_packed_integers
 from graphopt.targets.fusion import fusion_table
 from graphopt.types import DType
@@ -16,6 +16,7 @@ from graphopt.types import DType
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from graphopt.cost.drafts import Draft
     from graphopt.ir import Graph, Node, Value
     from graphopt.targets.base import Target
 
@@ -36,7 +37,8 @@ class Kernel:
         reads: activations that it reads, in their stored type.
         constants: weights that it reads, in their stored type.
         writes: activations that it writes.
-        layout: plain, blocked or channels_last: how it wants its activations.
+        layout: plain, blocked or channels_last: of the images that it makes.
+        source: layout of the images that it reads.
     """
 
     node: Node
@@ -48,6 +50,7 @@ class Kernel:
     constants: tuple[Value, ...]
     writes: tuple[Value, ...]
     layout: str = field(default="plain", compare=False)
+    source: str = field(default="plain", compare=False)
 
     @property
     def is_view(self) -> bool:
@@ -86,15 +89,15 @@ class _Grouper:
     def run(self) -> tuple[Kernel, ...]:
         self._forget_identities()
         kernels = [*self._integer_kernels(), *self._float_kernels()]
-        kernels.sort(key=lambda kernel: max(self._order[n] for n in kernel.nodes))
-        return tuple(kernels)
+        kernels.sort(key=lambda placed: placed[0])
+        return tuple(kernel for _, kernel in kernels)
 
     def _forget_identities(self) -> None:
         for node in self._order:
             if node.op in REMOVED and node.domain == "" and node.inputs and node.inputs[0]:
                 self._alias[node.outputs[0]] = self._real(node.inputs[0])
 
-    def _integer_kernels(self) -> list[Kernel]:
+    def _integer_kernels(self) -> list[tuple[float, Kernel]]:
         groups: list[IntegerGroup] = []
         for node in self._order:
             group = integer_group(node, self._table, self._target)
@@ -103,7 +106,10 @@ class _Grouper:
         for group in groups:
             self._taken.update((group.node, *group.absorbed, *group.quantized))
         self._take_absorbed_dequantize(groups)
-        return [self._integer_kernel(group) for group in groups]
+        return [
+            (max(self._order[n] for n in group.nodes), self._integer_kernel(group))
+            for group in groups
+        ]
 
     def _take_absorbed_dequantize(self, groups: Sequence[IntegerGroup]) -> None:
         """Mark each DQ whose every reader is a kernel that absorbs it: it is never executed."""
@@ -126,22 +132,28 @@ class _Grouper:
         writes = [q.outputs[0] for q in group.quantized] or [*group.node.outputs]
         return self._kernel(group.node, group.nodes, group.kernel, "int8", sources, writes)
 
-    def _float_kernels(self) -> list[Kernel]:
+    def _float_kernels(self) -> list[tuple[float, Kernel]]:
         kernels = []
-        for node in self._order:
-            if node in self._taken or node in self._folded or self._is_removed(node):
-                continue
-            nodes, name = fused_with(node, self._taken)
-            self._taken.update(nodes)
-            weight = packed_weight(node)
-            if weight is not None:
-                kernels.append(self._packed_kernel(node, nodes, weight))
-                continue
-            sources = [v for n in nodes for v in (*n.inputs, *captured_values(n))]
-            dtype = _arithmetic(node, self._target)
-            kernel = self._kernel(node, nodes, name, dtype, sources, nodes[-1].outputs)
-            kernels += [kernel] * (self._executions(node) if is_dequantize(node) else 1)
+        removed = {n for n in self._order if n in self._folded or self._is_removed(n)}
+        for draft in float_kernels(
+            self._graph, self._target, self._taken | removed, self._is_fixed
+        ):
+            kernel = self._float_kernel(draft)
+            copies = self._executions(draft.node) if is_dequantize(draft.node) else 1
+            kernels += [(draft.place, kernel)] * copies
         return self._without_packed_weights(kernels)
+
+    def _float_kernel(self, draft: Draft) -> Kernel:
+        node, covered = draft.node, tuple(draft.nodes)
+        weight = packed_weight(node)
+        if weight is not None:
+            return self._packed_kernel(node, covered, weight)
+        inner = (node, *(n for n in covered if n is not node))
+        sources = [v for n in inner for v in (*n.inputs, *captured_values(n))]
+        dtype = arithmetic_of(node, self._target)
+        outputs = node.outputs if draft.output in node.outputs else [draft.output]
+        kernel = self._kernel(node, covered, draft.name, dtype, sources, outputs)
+        return replace(kernel, layout=draft.layout, source=draft.source)
 
     def _packed_kernel(self, node: Node, nodes: tuple[Node, ...], weight: Node) -> Kernel:
         sources = [node.inputs[0], weight.inputs[0], *(v for n in nodes[1:] for v in n.inputs)]
@@ -149,10 +161,12 @@ class _Grouper:
         dtype = "int8" if has_packed_integers(self._target) else "float32"
         return self._kernel(node, covered, "MatMulNBits", dtype, sources, nodes[-1].outputs)
 
-    def _without_packed_weights(self, kernels: list[Kernel]) -> list[Kernel]:
+    def _without_packed_weights(
+        self, kernels: list[tuple[float, Kernel]]
+    ) -> list[tuple[float, Kernel]]:
         """Drop the DQ kernels whose only reader reads the packed integers itself."""
-        packed = {n for k in kernels if k.name == "MatMulNBits" for n in k.nodes}
-        return [k for k in kernels if not (is_dequantize(k.node) and k.node in packed)]
+        packed = {n for _, k in kernels if k.name == "MatMulNBits" for n in k.nodes}
+        return [(at, k) for at, k in kernels if not (is_dequantize(k.node) and k.node in packed)]
 
     def _kernel(
         self,
@@ -163,7 +177,7 @@ class _Grouper:
         sources: Sequence[Value | None],
         writes: Sequence[Value],
     ) -> Kernel:
-        inside = {v for n in nodes for v in n.outputs}
+        inside = {v for n in (node, *nodes) for v in n.outputs}
         read = list(dict.fromkeys(self._real(v) for v in sources if v is not None))
         read = [v for v in read if v not in inside and v.name]
         constants = tuple(v for v in read if self._is_known(v))
@@ -176,7 +190,8 @@ class _Grouper:
             reads=tuple(v for v in read if not self._is_known(v)),
             constants=constants,
             writes=tuple(v for v in writes if v.name),
-            layout=_layout(node, dtype, self._target),
+            layout=(layout := _layout(node, dtype, self._target)),
+            source=layout,
         )
 
     def _real(self, value: Value) -> Value:
@@ -185,14 +200,18 @@ class _Grouper:
     def _is_known(self, value: Value) -> bool:
         return value.is_constant or value.is_initializer or value.producer in self._folded
 
+    def _is_fixed(self, value: Value) -> bool:
+        """Whether a value is the same in every run: the caller cannot override it."""
+        return value.is_constant or value.producer in self._folded
+
     def _is_removed(self, node: Node) -> bool:
         if is_dequantize(node) and not node.outputs[0].uses and not node.outputs[0].is_output:
             return True
         return node.op in REMOVED and node.domain == ""
 
 
-def _arithmetic(node: Node, target: Target) -> str:
-    """Return what a kernel outside Q and DQ computes in."""
+def arithmetic_of(node: Node, target: Target | None) -> str:
+    """Return what a kernel outside Q and DQ computes in: float32, float16 or int8."""
     if arithmetic(node, target) == "integer" or node.op.startswith("QLinear"):
         return "int8"
     types = {v.dtype for v in node.outputs[:1]}
@@ -202,13 +221,7 @@ def _arithmetic(node: Node, target: Target) -> str:
 
 
 def _layout(node: Node, dtype: str, target: Target) -> str:
-    """Return the layout that a convolution is executed in; others follow their inputs."""
-    if node.op not in CONVOLUTIONS:
+    """Return the layout that an integer convolution is executed in; others follow their inputs."""
+    if node.op not in CONVOLUTIONS or dtype != "int8":
         return "plain"
-    layout = target.compute.layouts.get(dtype, "plain")
-    product = product_of(node)
-    block = target.compute.alignment.get(dtype, 1)
-    grouped = product is not None and product.groups > 1 and product.inputs > 1
-    if layout == "blocked" and grouped and product is not None and product.inputs % block:
-        return "plain"
-    return layout
+    return target.compute.layouts.get(dtype, "plain")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.analysis import Step, buffers, peak
-from graphopt.cost.shapes import nbytes
+from graphopt.analysis import buffers, peak
+from graphopt.cost.planning.sharing import steps_of, tensor_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from graphopt.cost.kernels import Kernel
+    from graphopt.cost.planning.sharing import Sharing
     from graphopt.ir import Graph
 
 
@@ -19,36 +20,27 @@ if TYPE_CHECKING:
 class PeakMemory:
     """The most activation bytes that are alive at once, and where.
 
-    It is what a perfect placement needs; a runtime's allocator and its scratch come on top.
+    It is what a perfect placement needs in the order of the file; a runtime's allocator and its
+    scratch come on top. ``graphopt.cost.planning`` places buffers and looks for a better order.
     """
 
     nbytes: int
     at: str
 
 
-def peak_memory(graph: Graph, kernels: Sequence[Kernel]) -> PeakMemory:
+def peak_memory(
+    graph: Graph, kernels: Sequence[Kernel], sharing: Sharing = "smaller"
+) -> PeakMemory:
     """Return the peak of activations over the kernels of ``graph``, inputs and outputs included.
 
-    Elementwise kernels and reshapes reuse the memory of an input that nobody needs later.
+    Args:
+        graph: carries its shapes.
+        kernels: in order of execution.
+        sharing: which outputs reuse the memory of an input that nobody needs later.
     """
-    steps = [_step(kernel) for kernel in kernels]
-    values = {v.name: v for k in kernels for v in (*k.reads, *k.writes)}
-    values |= {v.name: v for v in (*graph.feeds, *graph.outputs)}
-    sizes = {name: nbytes(value) for name, value in values.items()}
+    steps = steps_of(kernels, sharing)
+    sizes = tensor_sizes(graph, kernels)
     fed = [v.name for v in graph.feeds]
     alive = buffers(steps, sizes, fed, [v.name for v in graph.outputs if v.name in sizes])
     most, where = peak(alive, steps)
     return PeakMemory(most, steps[where].name if steps else "")
-
-
-def _step(kernel: Kernel) -> Step:
-    reads = tuple(v.name for v in kernel.reads)
-    writes = tuple(v.name for v in kernel.writes)
-    pairs = tuple((w, r) for w in writes[:1] for r in reads)
-    return Step(
-        name=f"{kernel.name} {kernel.node.label}",
-        reads=reads,
-        writes=writes,
-        views=pairs[:1] if kernel.is_view else (),
-        in_place=pairs if kernel.in_place else (),
-    )

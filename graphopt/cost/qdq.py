@@ -228,6 +228,14 @@ def _same_parameters(dequantize: Node, quantized: tuple[Node, ...]) -> bool:
     return expected is not None and all(_parameters(q) == expected for q in quantized)
 
 
+def absorbing_quantize(activation: Node) -> Node | None:
+    """Return the Q behind a Relu or Clip whose range makes it do nothing, or None."""
+    after = only_consumer(activation.outputs[0])
+    if activation.op not in {"Relu", "Clip"} or after is None or not is_quantize(after):
+        return None
+    return after if _redundant(activation, after) else None
+
+
 def _redundant(activation: Node, quantize: Node) -> bool:
     """Whether the range that Q can represent already implies the Relu or Clip before it."""
     parameters = _scalar_parameters(quantize)

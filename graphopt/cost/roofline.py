@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from graphopt.analysis import stored_bytes
 from graphopt.cost.base import Estimate, KernelCost
-from graphopt.cost.energy import energy_mj
+from graphopt.cost.energy import energy_mj, energy_parts
 from graphopt.cost.kernels import Kernel, group_kernels
 from graphopt.cost.latency import KernelTime, copy_time, kernel_time
 from graphopt.cost.layout import LayoutCopy, assign_layouts
 from graphopt.cost.memory import peak_memory
+from graphopt.cost.planning.sharing import sharing_of
 from graphopt.cost.shapes import sized, unknown_count
 from graphopt.cost.size import file_bytes
+from graphopt.targets.base import evidence
 from graphopt.types import Figure
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class Roofline:
         known, bound = sized(graph, self.dims)
         weights = stored_bytes(graph)
         grouped = group_kernels(known, target)
-        memory = peak_memory(known, grouped)
+        memory = peak_memory(known, grouped, sharing_of(target))
         cached = weights + memory.nbytes <= target.memory.cache_bytes
         costs = _kernel_costs(grouped, target, weights_in_cache=cached)
         total_ms = (target.compute.run_us + sum(c.latency_us for c in costs)) / 1e3
@@ -50,15 +52,17 @@ class Roofline:
             source="estimated",
             basis=_basis(known, target, bound),
         )
+        parts = energy_parts(total_ms, costs, target, weights_in_cache=cached)
         return Estimate(
             latency_ms=latency,
             peak_activation_bytes=memory.nbytes,
             peak_at=memory.at,
             weight_bytes=weights,
             size_bytes=file_bytes(graph),
-            energy_mj=energy_mj(latency, sum(c.bytes_moved for c in costs), target),
+            energy_mj=energy_mj(latency, parts, target),
             macs=sum(c.macs for c in costs),
             kernels=costs,
+            energy_parts=parts,
         )
 
 
@@ -115,16 +119,26 @@ def _copy_cost(copy: LayoutCopy, target: Target) -> KernelCost:
 
 def _basis(graph: Graph, target: Target, bound: Mapping[str, int]) -> str:
     """Say what the estimate rests on: target, origin of the peaks, assumed sizes, gaps."""
-    source = target.sources.get("compute.efficiency", "")
-    # A host's entries start with the name of the target that they come from.
-    measured = source.startswith(("measured", "MLPerf")) or ": measured" in source
-    parts = [
-        f"roofline on {target.name}, one thread",
-        "measured efficiencies" if measured else "published peaks",
-    ]
+    parts = [f"roofline on {target.name}, one thread", _figures(target)]
     if bound:
         parts.append("with " + ", ".join(f"{name}={size}" for name, size in bound.items()))
     unknown = unknown_count(graph)
     if unknown:
         parts.append(f"{unknown} tensors of unknown shape counted as small")
     return "; ".join(parts)
+
+
+def _figures(target: Target) -> str:
+    """Say which of the figures behind the times were measured, and which are peaks of a document.
+
+    Peaks do not count where the fractions of them were measured: those took the peaks' error in.
+    """
+    sources = target.sources.items()
+    rates = {evidence(text) for key, text in sources if key.startswith("compute.efficiency")}
+    peaks = {evidence(text) for key, text in sources if key.startswith("compute.macs_per_cycle")}
+    if rates == {"measured"}:
+        return "measured efficiencies"
+    known = "published peaks" if peaks <= {"published"} else "published peaks, not all verified"
+    if "measured" in rates:
+        return f"partly measured efficiencies, {known}"
+    return f"{known}, assumed efficiencies"

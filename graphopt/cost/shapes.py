@@ -6,6 +6,8 @@ import contextlib
 import math
 from typing import TYPE_CHECKING
 
+from graphopt.analysis.symbols import learn_sizes
+from graphopt.cost.loading import prepare
 from graphopt.ir import infer_shapes
 from graphopt.types import DType
 
@@ -50,6 +52,7 @@ def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]
     the leading dimension of an input of rank 2 and more) is 1, and anything else ``DEFAULT_DIM``.
     """
     copy = graph.copy()
+    prepare(copy)
     bound: dict[str, int] = {}
     for value in copy.inputs:
         for axis, dim in enumerate(value.shape or ()):
@@ -62,6 +65,8 @@ def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]
         infer_shapes(copy, bound)
         while _shape_products(copy):
             infer_shapes(copy, bound)
+    if unknown_count(copy):
+        learn_sizes(copy)
     return copy, bound
 
 

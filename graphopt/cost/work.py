@@ -39,7 +39,8 @@ _KINDS: dict[str, str] = {
         "pool": "MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool NhwcMaxPool "
         "QLinearAveragePool QLinearGlobalAveragePool",
         "movement": "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Pad Expand "
-        "Tile DepthToSpace SpaceToDepth Identity Shape Resize Upsample QLinearConcat",
+        "Tile DepthToSpace SpaceToDepth Identity Shape Resize Upsample QLinearConcat "
+        "ReorderInput ReorderOutput",
         "quantize": "QuantizeLinear DequantizeLinear DynamicQuantizeLinear",
         "gather": "Gather GatherElements GatherND ScatterElements ScatterND GatherBlockQuantized",
         "elementwise": "Abs Acos Add And Atan BatchNormalization BiasGelu BitShift Cast Ceil Celu "
@@ -163,6 +164,11 @@ def copy_work(count: int) -> float:
     return count * _COPY_WORK
 
 
+def is_channels_last(node: Node) -> bool:
+    """Whether an operator of onnxruntime takes its images with the channels at the end."""
+    return node.op.startswith("Nhwc") or bool(node.attribute("channels_last", 0))
+
+
 def _convolution_kind(node: Node) -> str:
     found = _convolution(node, node.inputs[CONVOLUTIONS[node.op]])
     if found is None:
@@ -177,7 +183,8 @@ def _convolution(node: Node, weight: Value | None) -> Product | None:
     if len(shape) < 3 or not out:
         return None
     groups = max(int(node.attribute("group", 1)), 1)
-    rows = math.prod(out) // max(out[1], 1) if len(out) > 1 else 1
+    channels = out[-1] if is_channels_last(node) else out[1] if len(out) > 1 else 1
+    rows = math.prod(out) // max(channels, 1) if len(out) > 1 else 1
     return Product(rows, max(shape[0] // groups, 1), shape[1], math.prod(shape[2:]), groups)
 
 
@@ -195,8 +202,8 @@ def _matrix_product(node: Node) -> Product | None:
     left, out = dims(node.inputs[0]), dims(node.outputs[0])
     if not left or not out:
         return None
-    transposed = node.attribute("transA", 0) and len(left) == 2
-    inner = int(node.attribute("K", 0)) or (left[0] if transposed else left[-1])
+    transposed = node.attribute("transA", 0) and len(left) > 1
+    inner = int(node.attribute("K", 0)) or (left[-2] if transposed else left[-1])
     columns = out[-1]
     return Product(math.prod(out) // max(columns, 1), columns, inner)
 

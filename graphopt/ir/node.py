@@ -108,6 +108,26 @@ class Node:
         self._outputs: list[Value] = []
         self._attributes: dict[str, Attribute] = {}
 
+    @classmethod
+    def apart(
+        cls,
+        like: Node,
+        op: str,
+        inputs: Sequence[Value | None],
+        outputs: Sequence[Value],
+        **attributes: Any,
+    ) -> Node:
+        """Return a node named as ``like`` that no graph holds and no value knows of.
+
+        It describes what a runtime does in the place of ``like``, with the graph left as it is.
+        """
+        made = cls(like.graph, op, name=like.label)
+        made._inputs = list(inputs)
+        made._outputs = list(outputs)
+        for name, value in attributes.items():
+            made.set_attribute(name, value)
+        return made
+
     @property
     def inputs(self) -> tuple[Value | None, ...]:
         """Inputs by position; None where an optional one is omitted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+_CPU = "CPUExecutionProvider"
 _IN_MEMORY_LIMIT = 512 << 20
 """Models with more constants than this go to onnxruntime through a file, not through a copy."""
 
@@ -64,14 +66,15 @@ def open_session(
     profile: Path | None = None,
     config: Mapping[str, str] | None = None,
 ) -> Session:
-    """Open a model in onnxruntime.
+    """Open a model in onnxruntime: on the target's provider where it is installed, or on the CPU.
 
     Args:
         model: a graph, a serialized model, or a file.
         target: fuse as this target would; the host's own rules when None.
         optimize: all graph optimisations, or none.
         threads: intra-operator threads; they never spin, so that sessions can be compared.
-        dump: write the graph as the runtime will execute it to this file.
+        dump: write the graph as the runtime will execute it to this file; the CPU provider's, since
+            others compile it into what cannot be written.
         profile: let the runtime's profiler write to a file whose name begins so.
         config: further session entries.
 
@@ -99,10 +102,23 @@ def open_session(
         options.optimized_model_filepath = str(dump)
     payload, folder = _payload(model)
     try:
-        native = ort.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+        chosen = _providers(target if dump is None else None, threads)
+        native = ort.InferenceSession(payload, options, providers=chosen)
     except Exception as error:
         raise explain_failure(error) from error
     return Session(native, folder, threads)
+
+
+def _providers(target: Target | None, threads: int) -> list[str | tuple[str, dict[str, str]]]:
+    """Return the execution providers to open a session with, the preferred one first."""
+    if target is None or target.provider in {"", _CPU}:
+        return [_CPU]
+    import onnxruntime as ort
+
+    if target.provider not in ort.get_available_providers():
+        return [_CPU]
+    options = {k: v.format(threads=threads) for k, v in target.provider_options.items()}
+    return [(target.provider, options), _CPU]
 
 
 def _payload(
@@ -211,6 +227,12 @@ def newest_supported_opset() -> int:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return {name: version(name) for name in ("onnxruntime", "onnx", "numpy")}
+    found = {}
+    for name in ("onnxruntime", "onnx", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # onnxruntime under another name: -openvino, -gpu, ...
+            found[name] = str(importlib.import_module(name).__version__)
+    return found

@@ -6,6 +6,7 @@ import functools
 import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from graphopt.errors import TargetError
@@ -53,7 +54,16 @@ class FusionTable:
 
 @functools.cache
 def fusion_table(runtime: str) -> FusionTable:
-    """Return the shipped table that serves ``runtime``; raises TargetError G502 without one."""
+    """Return the table that serves ``runtime``: a shipped one by name, or a file of one's own.
+
+    Args:
+        runtime: the ``runtime`` of a target; a path where it ends in ``.toml``.
+
+    Raises:
+        TargetError: G502, there is no such table, or the file is not one.
+    """
+    if runtime.endswith(".toml"):
+        return _read(Path(runtime))
     tables = _tables()
     if runtime not in tables:
         raise TargetError(
@@ -69,7 +79,22 @@ def _tables() -> dict[str, FusionTable]:
     found: dict[str, FusionTable] = {}
     for file in (files("graphopt.targets") / "fusion_tables").iterdir():
         data = tomllib.loads(file.read_text(encoding="utf-8"))
-        rules = {op: FusionRule(op, **fields) for op, fields in data["operators"].items()}
-        table = FusionTable(data["name"], rules, tuple(data["activations"]))
-        found |= dict.fromkeys(data["serves"], table)
+        found |= dict.fromkeys(data["serves"], _table(data))
     return found
+
+
+def _read(file: Path) -> FusionTable:
+    try:
+        return _table(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TargetError(
+            f"not a fusion table: {type(error).__name__}: {error}",
+            code="G502",
+            where=str(file),
+            hint="`name`, `activations`, and `[operators.OP]` with `role` and `kernel` each",
+        ) from error
+
+
+def _table(data: dict[str, Any]) -> FusionTable:
+    rules = {op: FusionRule(op, **fields) for op, fields in data["operators"].items()}
+    return FusionTable(data["name"], rules, tuple(data["activations"]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from graphopt.errors import TargetError
 from graphopt.targets.base import Target
+from graphopt.targets.inheritance import DATA, with_base
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -18,23 +19,28 @@ _LAYOUTS = ("plain", "blocked", "channels_last")
 
 
 def read_target(path: str | Path) -> Target:
-    """Return the target that a TOML file describes.
+    """Return the target that a TOML file describes, or a JSON file that ``graphopt profile`` wrote.
 
     Raises:
         TargetError: G502, the file is unreadable, has an unknown or missing key, or a value of the
             wrong type or range; ``where`` is the file and the key.
     """
     file = Path(path)
-    target = _structure(_parse(file), file)
+    if file.suffix == ".json":
+        from graphopt.targets.profile_file import profiled_target
+
+        return profiled_target(file)
+    target = _structure(with_base(_parse(file), file), file)
     _check(target, file)
+    if target.runtime.endswith(".toml"):
+        target = dataclasses.replace(target, runtime=str(file.parent / target.runtime))
     return target
 
 
 @cache
 def builtin_targets() -> tuple[Target, ...]:
     """Return the targets that are shipped as files, by name; read once."""
-    folder = Path(__file__).with_name("data")
-    return tuple(read_target(path) for path in sorted(folder.glob("*.toml")))
+    return tuple(read_target(path) for path in sorted(DATA.glob("*.toml")))
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -53,9 +59,9 @@ def _structure(table: dict[str, Any], file: Path) -> Target:
 
     _reject_unknown(table, file)
     try:
-        return _converter().structure(table, Target)
+        return strict_converter().structure(table, Target)
     except BaseValidationError as error:
-        key, reason = _first_fault(error)
+        key, reason = first_fault(error)
         missing = isinstance(reason, KeyError)
         fault = f"`{reason.args[0]}` is missing" if missing else f"`{key}` {reason}"
         hint = "see `Target` in graphopt.targets for the keys and their types"
@@ -63,7 +69,7 @@ def _structure(table: dict[str, Any], file: Path) -> Target:
 
 
 @cache
-def _converter() -> Converter:
+def strict_converter() -> Converter:
     """Return a converter that does not coerce: a text is never a number."""
     from cattrs import Converter
 
@@ -106,7 +112,7 @@ def _section(name: str) -> type[Any]:
 
 
 def _reject_keys(table: dict[str, Any], kind: type[Any], prefix: str, file: Path) -> None:
-    known = [f.name for f in dataclasses.fields(kind)]
+    known = [f.name for f in dataclasses.fields(kind) if f.name != "profile"]
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
@@ -118,7 +124,7 @@ def _reject_keys(table: dict[str, Any], kind: type[Any], prefix: str, file: Path
             )
 
 
-def _first_fault(error: BaseException) -> tuple[str, Exception]:
+def first_fault(error: BaseException) -> tuple[str, Exception]:
     """Return the dotted key and the cause of the first thing that cattrs could not take."""
     keys: list[str] = []
     cause: BaseException = error
@@ -135,6 +141,9 @@ def _check(target: Target, file: Path) -> None:
     rates = {f"compute.macs_per_cycle.{k}": v for k, v in compute.macs_per_cycle.items()}
     rates |= {f"compute.efficiency.{k}": v for k, v in compute.efficiency.items()}
     rates |= {f"compute.alignment.{k}": v for k, v in compute.alignment.items()}
+    gains = target.quantization.expected_gain
+    rates |= {f"quantization.expected_gain.{k}": v for k, v in gains.items()}
+    rates |= {f"memory.levels_bytes.{i}": v for i, v in enumerate(memory.levels_bytes)}
     rates |= {
         "compute.frequency_ghz": compute.frequency_ghz,
         "compute.cores": compute.cores,

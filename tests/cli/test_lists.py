@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 import pytest
 
+from graphopt.cli.render_targets import target_list, target_page
 from graphopt.cli.settings import Settings
 from graphopt.errors import TargetError
 from graphopt.registry import PluginStatus
+from graphopt.targets import builtin_targets, host_target
 from graphopt.targets.base import Compute, Energy, Memory, QuantizationRules, Target
 from graphopt.types import Effect
 
@@ -95,8 +97,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
 
 def test_targets(run: Callable) -> None:
     assert run("targets").out == (
-        "target      also called  what it is\n"
-        "arm64-neon  arm          64-bit Arm without dot product: Cortex-A53, A72\n"
+        "other\n  arm64-neon  64-bit Arm without dot product: Cortex-A53, A72 (arm)\n"
     )
     page = run("targets", "arm").out
     assert page.startswith("arm64-neon\n64-bit Arm")
@@ -105,13 +106,41 @@ def test_targets(run: Callable) -> None:
     assert "symmetric activations yes" in page
     assert "cache 512.0 KiB" in page
     assert "macs per cycle, int8 8" in page
-    assert "within +-40 %" in page
+    assert "within +-40 %; energy is only compared" in page
+    assert "figures that are assumed or a rule compute.frequency_ghz" in page
     assert "the board's data sheet" in page
     assert run("targets", "--format", "json").json[0]["aliases"] == ["arm"]
     assert run("targets", "arm", "--format", "json").json["compute"]["cores"] == 4
     wrong = run("targets", "amr")
     assert wrong.code == 2
     assert wrong.err.startswith("error[G501]: unknown target `amr`\n\nhint: did you mean `arm`?\n")
+
+
+def test_targets_are_listed_by_family() -> None:
+    shipped = [*builtin_targets(), host_target()]
+    lines = [click.unstyle(line) for line in target_list(shipped, 80)]
+    assert lines[0] == "This machine"
+    assert lines[1].startswith("  host ")
+    heads = [line for line in lines if line and not line.startswith(" ")]
+    assert heads[1:4] == ["x86-64", "64-bit Arm", "Microcontrollers"]
+    assert heads[-1].startswith("NPUs: for estimates")
+    assert all(len(line) <= 80 for line in lines)
+    named = {line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "}
+    assert named == {target.name for target in shipped}
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-a55", "nvidia-h200", "wasm"])
+def test_a_shipped_target_says_what_its_figures_rest_on(name: str) -> None:
+    target = next(t for t in builtin_targets() if t.name == name)
+    page = " ".join(" ".join(target_page(target)).split())
+    assert all(text.split()[0] in page for text in target.sources.values())
+    told = {
+        "cortex-m4": "energy is estimated in joules, from measured power",
+        "cortex-a55": "published, but not looked up compute.cores",
+        "nvidia-h200": "what is compiled for it was never run",
+        "wasm": "nothing is known about energy",
+    }
+    assert told[name] in page
 
 
 def test_passes(run: Callable) -> None:

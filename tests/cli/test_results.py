@@ -1,4 +1,4 @@
-"""What inspect, estimate, bench, diff, recipe and explain print, from results made by hand."""
+"""What inspect, bench, diff, recipe and explain print, from results made by hand."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import pytest
 from graphopt import report as r
 from graphopt.cli.encode import to_json
 from graphopt.cli.error_pages import PAGES
-from graphopt.cost.base import Estimate, KernelCost
 from graphopt.errors import CODES
-from graphopt.types import Figure
 
 if TYPE_CHECKING:
     import types
@@ -33,13 +31,6 @@ def results(api: types.ModuleType) -> types.ModuleType:
         {"float32": 4_900_000, "int64": 16},
         (r.Notice("G207", "no kernel for `Foo`"),),
     )
-    kernels = tuple(
-        KernelCost((f"Conv_{i}", f"Relu_{i}"), "QLinearConv", "conv", "int8", 10, 10, float(i + 1))
-        for i in range(12)
-    )
-    latency = Figure(12.9, 9.8, 16.0, "estimated", "roofline of arm64-neon")
-    energy = Figure(3.2, 2.0, 5.0, "estimated", "active power")
-    estimate = Estimate(latency, 1_600_000, "Conv_3", 4_000_000, 4_100_000, energy, 10**9, kernels)
     bench = r.BenchResult("a.onnx", 1.25, 200, 1, "this machine", "b.onnx", 2.5, 2.0, 1.9, 2.123)
     diff = r.DiffResult(
         (
@@ -50,7 +41,7 @@ def results(api: types.ModuleType) -> types.ModuleType:
         16,
         "seeded probe inputs",
     )
-    answers = {"inspect": summary, "estimate": estimate, "bench": bench, "diff": diff}
+    answers = {"inspect": summary, "bench": bench, "diff": diff}
     for name, answer in answers.items():
 
         def ask(*args: Any, _answer: Any = answer, **given: Any) -> Any:
@@ -85,26 +76,6 @@ def test_inspect(run: Callable) -> None:
     )
     assert done.err == "warning[G207]: no kernel for `Foo`\n"
     assert run("inspect", "m.onnx", "--format", "json").json["operators"] == {"Relu": 1, "Conv": 2}
-
-
-def test_estimate(run: Callable, results: Any) -> None:
-    done = run("estimate", "m.onnx", "--target", "arm")
-    lines = done.out.splitlines()
-    assert lines[:8] == [
-        "One inference on arm, batch 1",
-        "  latency               12.9 ms  estimated, 9.80 to 16.0 ms; roofline of",
-        "                                 arm64-neon",
-        "  peak activations      1.5 MiB  at `Conv_3`",
-        "  weights               3.8 MiB",
-        "  file                  3.9 MiB",
-        "  energy                3.20 mJ  estimated, 2.00 to 5.00 mJ; active power",
-        "  multiply-accumulates   1.00 G",
-    ]
-    assert lines[10] == "  12.0   15 %  QLinearConv  int8  Conv_11 and 1 more"
-    assert lines[-1] == "  2 more kernels, 4 %; -v lists all"
-    assert results.calls[-1]["target"] == "arm"
-    assert len(run("estimate", "m.onnx", "-v").out.splitlines()) == len(lines) + 1
-    assert run("estimate", "m.onnx", "--format", "json").json["latency_ms"]["low"] == 9.8
 
 
 def test_bench(run: Callable, results: Any) -> None:

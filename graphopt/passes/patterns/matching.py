@@ -47,6 +47,17 @@ def sole_reader(value: Value, graph_of: Node, *ops: str) -> Node | None:
     return node
 
 
+def number_beside(value: Value | None, like: Value | None) -> float | None:
+    """Return the number that a constant of one element adds to, or multiplies, ``like`` by.
+
+    None where the constant has more axes than ``like``, which the result would then have too.
+    """
+    if value is None or value.tensor is None or like is None:
+        return None
+    rank = len(like.shape) if like.shape is not None else 0
+    return scalar(value) if len(value.tensor.shape) <= rank else None
+
+
 def mean_over_last(value: Value | None) -> Value | None:
     """Return what a ReduceMean over the last axis that keeps it averages."""
     node = made_by(value, "ReduceMean")
@@ -64,7 +75,7 @@ def squared(value: Value | None) -> Value | None:
     if node is None or len(node.inputs) != 2:
         return None
     base, other = node.inputs
-    square = other is base if node.op == "Mul" else scalar(other) == 2.0
+    square = other is base if node.op == "Mul" else number_beside(other, base) == 2.0
     return base if square else None
 
 

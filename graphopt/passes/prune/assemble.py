@@ -18,7 +18,7 @@ from graphopt.passes.prune.reconstruct.sequential import rebuild, walk_both
 from graphopt.passes.prune.samples import is_fitted, is_scored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
 
@@ -36,6 +36,7 @@ def cut_out(
     cut: Cut,
     kinds: Mapping[str, Kind],
     context: Context,
+    samples: Callable[[int], bool] = is_fitted,
     fitted: Mapping[str, Fitted] | None = None,
 ) -> Graph:
     """Return the smaller model with the weights that it has, to see how large and fast it is.
@@ -45,12 +46,13 @@ def cut_out(
         cut: what is kept of groups.
         kinds: what becomes of branches, by name.
         context: runs the data where branches have to be fitted.
+        samples: which samples, by number, are fitted to.
         fitted: what was fitted for the branches of the original, if their channels all stay.
     """
     made = narrowed(original, cut, context)
     chosen = _named(made, kinds)
     if fitted is None or any(cut.touches(original.value(b.name)) for b in chosen.values()):
-        fitted = fit_branches(made, list(chosen.values()), context, is_fitted)
+        fitted = fit_branches(made, list(chosen.values()), context, samples)
     for name, branch in chosen.items():
         _replace(made, branch, kinds[name], fitted[name])
     return made
@@ -62,6 +64,7 @@ def assemble(
     keeps: Mapping[str, Array],
     kinds: Mapping[str, Kind],
     context: Context,
+    samples: Callable[[int], bool] = is_fitted,
 ) -> tuple[Graph, dict[str, str]]:
     """Return the smaller model, fitted to the original from its inputs to its outputs.
 
@@ -74,32 +77,38 @@ def assemble(
         keeps: which units stay, by group.
         kinds: what becomes of branches, by name.
         context: runs the data.
+        samples: which samples, by number, are fitted to.
 
     Returns:
         the model, and how each layer was fitted, by name of its node.
     """
     cut = coupling.cut(keeps)
     if not context.has_data:
-        return cut_out(original, cut, kinds, context), {}
+        return cut_out(original, cut, kinds, context, samples), {}
     made = narrowed(original, cut, context)
     matched = made.copy()
-    methods = _rebuilt(original, made, cut, kinds, context)
+    methods = _rebuilt(original, made, cut, kinds, context, samples)
     if not any(is_touched(node, cut) for node in original.nodes()):
         return made, methods
-    match_layer_norms(original, matched, cut, context, is_fitted)
-    others = _rebuilt(original, matched, cut, kinds, context)
+    match_layer_norms(original, matched, cut, context, samples)
+    others = _rebuilt(original, matched, cut, kinds, context, samples)
     apart = [output_divergence(original, each, context, is_scored) for each in (made, matched)]
     return (matched, others) if (apart[1] or 0.0) < (apart[0] or 0.0) else (made, methods)
 
 
 def _rebuilt(
-    original: Graph, made: Graph, cut: Cut, kinds: Mapping[str, Kind], context: Context
+    original: Graph,
+    made: Graph,
+    cut: Cut,
+    kinds: Mapping[str, Kind],
+    context: Context,
+    samples: Callable[[int], bool],
 ) -> dict[str, str]:
     """Replace branches of a narrower graph and fit its layers, from inputs to outputs."""
     methods: dict[str, str] = {}
     waiting = _behind_changes(original, cut, kinds)
     branches = [branch for branch in residual_branches(original) if branch.name in kinds]
-    through = walk_both(original, made, waiting, context, is_fitted, branches)
+    through = walk_both(original, made, waiting, context, samples, branches)
     names = _in_order(original, kinds)
     for done, name in enumerate(names):
         branch = _named(made, [name])[name]
@@ -107,13 +116,13 @@ def _rebuilt(
         waiting = [n for n in waiting if n not in set(before)]
         later = _made_by(waiting, _named(made, names[done:]).values())
         methods |= rebuild(
-            original, made, cut, before, context, is_fitted, later=later, through=through
+            original, made, cut, before, context, samples, later=later, through=through
         )
         whole = not cut.touches(original.value(branch.name))
-        fitted = fit_branches(made, [branch], context, is_fitted, through if whole else None)
+        fitted = fit_branches(made, [branch], context, samples, through if whole else None)
         _replace(made, branch, kinds[name], fitted[name])
         methods[name] = f"{kinds[name]}"
-    return methods | rebuild(original, made, cut, waiting, context, is_fitted, through=through)
+    return methods | rebuild(original, made, cut, waiting, context, samples, through=through)
 
 
 def _made_by(nodes: Iterable[Node], branches: Iterable[Branch]) -> set[str]:

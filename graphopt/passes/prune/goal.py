@@ -10,6 +10,8 @@ from graphopt.errors import RecipeError
 
 Metric = Literal["latency", "macs", "params", "ram", "size"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+COUNTED: frozenset[Metric] = frozenset({"macs", "params"})
+"""Figures that are the same in integers as in float."""
 
 _UNITS: dict[Metric, dict[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},

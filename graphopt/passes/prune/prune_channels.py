@@ -7,8 +7,9 @@ inputs that it is given now.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from graphopt import ir
 from graphopt.analysis.coupling import couple
@@ -20,7 +21,8 @@ from graphopt.passes.prune.goal import Goal
 from graphopt.passes.prune.narrow import check_removal, choose, consumers_of
 from graphopt.passes.prune.outputs import output_divergence
 from graphopt.passes.prune.reconstruct.moments import moments_of
-from graphopt.passes.prune.samples import is_fitted, is_scored
+from graphopt.passes.prune.samples import USUAL, Fitting, is_scored
+from graphopt.passes.prune.unquantized import unquantized
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from graphopt.analysis.coupling import Coupling
+    from graphopt.analysis.coupling import Coupling, Group
     from graphopt.ir import Graph
     from graphopt.passes.base import Context, Pass
     from graphopt.passes.prune.importance.base import Importance
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
 
 AUTO = "auto"
+Order = Literal["prune-first", "quantize-first", "auto"]
+PRUNE_FIRST: Literal["prune-first"] = "prune-first"
+QUANTIZE_FIRST: Literal["quantize-first"] = "quantize-first"
+BOTH_ORDERS: Literal["auto"] = "auto"
 _TRIED = ("block-obs", "wanda", "l2")
 """What "auto" stands for; the first is the one that is meant where nothing is tried."""
 
@@ -44,6 +50,9 @@ _TRIED = ("block-obs", "wanda", "l2")
 @dataclass(frozen=True)
 class PruneChannels:
     """Remove units that the outputs depend on least, and fit the rest to the original.
+
+    A quantized model is pruned in float: its Q and DQ are taken out, and what the recipe runs
+    behind this pass quantizes what is left.
 
     Args:
         to: what to reach, such as "latency=0.6x", "macs=0.5x", "params=100k", "ram=256kB" or
@@ -58,6 +67,15 @@ class PruneChannels:
             Where widths are stated without one, it means "block-obs".
         exclude: weights, tensors or groups that stay as they are.
         rebuild: whether layers are fitted; without data they cannot be.
+        copies: how many mirrored or moved copies of each image are fitted to as well; -1 for as
+            many as it takes to see 700 images, three at most, where the input has three channels.
+        refit: whether layers are fitted to all samples once it is known how far outputs diverge on
+            those that were kept for that.
+        order: what ``to`` is decided on where the recipe quantizes what is left: the float model
+            ("prune-first"), the quantized one ("quantize-first": ``to`` is then a share of its
+            figure, and what is saved is what it saves between integers), or both to that figure
+            ("auto": the model whose quantized outputs diverge least is kept). Layers are fitted in
+            float and quantized last either way. Goals of "macs" and "params" are the same in all.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -69,6 +87,9 @@ class PruneChannels:
     criterion: str = AUTO
     exclude: tuple[str, ...] = ()
     rebuild: bool = True
+    copies: int = USUAL
+    refit: bool = True
+    order: Order = "prune-first"
 
     def __post_init__(self) -> None:
         if self.to:
@@ -90,26 +111,39 @@ class PruneChannels:
         """Remove what the options say; raises PassError G309 when that was not exact."""
         if not self.widths and not self.branches:
             # A compile settles a goal before it runs the pass; whoever runs it alone is told.
-            notes = (f"nothing removed: only `compile` decides what reaches {self.to}",)
-            return PassResult(False, notes if self.to else ())
+            idle = (f"nothing removed: only `compile` decides what reaches {self.to}",)
+            return PassResult(False, idle if self.to else ())
         ir.infer_shapes(graph)
-        original = graph.copy()
+        given = graph.copy()
+        bare = unquantized(given, context) if self.rebuild else None
+        original = given if bare is None else bare
         coupling = couple(original, context.coupling_rules)
         keeps = self.keeps(original, coupling, context)
         error = check_removal(original, coupling, keeps, context)
-        kinds = self.kinds()
+        kinds, samples = self.kinds(), self.fitting
         if self.rebuild:
-            made, fitted = assemble(original, coupling, keeps, kinds, context)
+            made, fitted = assemble(original, coupling, keeps, kinds, context, samples)
         else:
-            made, fitted = cut_out(original, coupling.cut(keeps), kinds, context), {}
-        graph.assign(made)
+            made, fitted = cut_out(original, coupling.cut(keeps), kinds, context, samples), {}
         metrics = {"units removed": float(sum((~keep).sum() for keep in keeps.values()))}
         if error is not None:
             metrics["oracle error"] = error
-        apart = output_divergence(original, graph, context, is_scored)
+        apart = output_divergence(given, made, context, is_scored)
         if apart is not None:
             metrics["divergence"] = apart
-        return PassResult(True, tuple(_notes(keeps, fitted, apart)), metrics)
+        if self.rebuild and self.refit and apart is not None:
+            samples = dataclasses.replace(samples, everything=True)
+            made, fitted = assemble(original, coupling, keeps, kinds, context, samples)
+        graph.assign(made)
+        notes = _notes(keeps, fitted, apart)
+        if bare is not None:
+            notes.append("Q and DQ taken out, to fit what is left in float")
+        return PassResult(True, tuple(notes), metrics)
+
+    @property
+    def fitting(self) -> Fitting:
+        """The samples that are fitted to while others are kept for scores."""
+        return Fitting(self.copies)
 
     def keeps(self, graph: Graph, coupling: Coupling, context: Context) -> dict[str, Array]:
         """Return which units of each group in ``widths`` stay."""
@@ -122,8 +156,10 @@ class PruneChannels:
                     code="G103",
                     hint="`graphopt analyze --pruning MODEL` lists them",
                 )
+            if self.leaves(groups[name]):
+                raise _contradiction(name)
         nodes = consumers_of(groups[name] for name in widths)
-        moments = moments_of(graph, nodes, context, is_fitted)
+        moments = moments_of(graph, nodes, context, self.fitting)
         found: dict[str, Array] = {}
         for name, (count, by) in widths.items():
             criterion = self.importance(by or self.criteria[0], context)
@@ -148,12 +184,29 @@ class PruneChannels:
         return found()
 
     def kinds(self) -> dict[str, Kind]:
-        """Return what becomes of branches, by name."""
-        return {name: Kind(kind) for name, kind in _pairs(self.branches, _BRANCH_HINT).items()}
+        """Return what becomes of branches, by name; RecipeError G103 if one is excluded as well."""
+        found = {name: Kind(kind) for name, kind in _pairs(self.branches, _BRANCH_HINT).items()}
+        for name in found:
+            if name in self.exclude:
+                raise _contradiction(name)
+        return found
+
+    def leaves(self, group: Group) -> bool:
+        """Whether a group is to stay as it is, by its name or that of a tensor it is in."""
+        names = {group.name, *(axis.value.name for axis in group.axes)}
+        return not names.isdisjoint(self.exclude)
 
 
 _WIDTH_HINT = 'write "GROUP=COUNT", such as "w1=48"'
 _BRANCH_HINT = 'write "TENSOR=KIND"; kinds: ' + ", ".join(f'"{kind}"' for kind in Kind)
+
+
+def _contradiction(name: str) -> RecipeError:
+    return RecipeError(
+        f"`{name}` is to change, and is in `exclude`",
+        code="G103",
+        hint="take it out of `exclude`, or out of `widths` and `branches`",
+    )
 
 
 def _pairs(texts: tuple[str, ...], hint: str) -> dict[str, str]:

@@ -1,13 +1,18 @@
 """Which calibration samples weights are fitted to, and which are kept for scores.
 
 A fit of many weights to few samples looks good on these samples whatever it does to others, so what
-is decided by scores is decided on the rest.
+is decided by scores is decided on the rest. Once everything is decided, the rest may be fitted to
+as well.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 _OF = 10
 _FITTED = 7
+USUAL = -1
+"""As many copies as make up for few images."""
 
 
 def is_fitted(sample: int) -> bool:
@@ -18,3 +23,22 @@ def is_fitted(sample: int) -> bool:
 def is_scored(sample: int) -> bool:
     """Whether a sample is kept for scores."""
     return not is_fitted(sample)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Samples that weights are fitted to, and altered copies of them.
+
+    Args:
+        copies: of each image, mirrored or moved (see ``copies.image_copies``); USUAL for as many
+            as make up for few. A copy has the number of its sample, so it is never on another
+            side than that.
+        everything: whether no sample is kept for scores.
+    """
+
+    copies: int = 0
+    everything: bool = False
+
+    def __call__(self, sample: int) -> bool:
+        """Whether a sample, by number, is fitted to."""
+        return self.everything or is_fitted(sample)

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.analysis import scalar
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns import building
-from graphopt.passes.patterns.matching import made_by, mean_over_last, partner, sole_reader, squared
+from graphopt.passes.patterns.matching import (
+    made_by,
+    mean_over_last,
+    number_beside,
+    partner,
+    sole_reader,
+    squared,
+)
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -81,7 +87,7 @@ def _match(division: Node) -> _Norm | None:
 
 
 def _is_float(x: Value) -> bool:
-    return x.dtype is DType.FLOAT and x.shape is not None and isinstance(x.shape[-1], int)
+    return x.dtype is DType.FLOAT and isinstance((x.shape or (None,))[-1], int)
 
 
 def _is_row(value: Value | None, x: Value) -> bool:
@@ -109,7 +115,7 @@ def _deviation_epsilon(value: Value | None, x: Value) -> float | None:
     for variance in add.inputs:
         if variance is None:
             continue
-        epsilon = scalar(partner(add, variance))
+        epsilon = number_beside(partner(add, variance), x)
         deviation = squared(mean_over_last(variance))
         if epsilon is not None and deviation is not None and _centred(deviation) is x:
             return epsilon

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.analysis import scalar
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns import building
 from graphopt.passes.patterns.matching import (
     is_onnxruntime,
     made_by,
     mean_over_last,
+    number_beside,
     partner,
     sole_reader,
     squared,
@@ -97,9 +97,12 @@ def _normalized(node: Node) -> tuple[Value, float] | None:
 def _inverted(value: Value | None) -> Value | None:
     """Return d of 1 / d."""
     node = made_by(value, "Div", "Reciprocal")
-    if node is None or (node.op == "Div" and scalar(node.inputs[0]) != 1.0):
+    if node is None:
         return None
-    return node.inputs[-1]
+    divisor = node.inputs[-1]
+    if node.op == "Div" and number_beside(node.inputs[0], divisor) != 1.0:
+        return None
+    return divisor
 
 
 def _under_root(value: Value | None, x: Value | None) -> tuple[Value, float] | None:
@@ -108,7 +111,7 @@ def _under_root(value: Value | None, x: Value | None) -> tuple[Value, float] | N
     for mean in add.inputs if add is not None else ():
         if add is None or mean is None or x is None or squared(mean_over_last(mean)) is not x:
             continue
-        epsilon = scalar(partner(add, mean))
+        epsilon = number_beside(partner(add, mean), x)
         if epsilon is not None:
             return x, epsilon
     return None

@@ -10,6 +10,7 @@ import numpy as np
 from graphopt import ir
 from graphopt.analysis import scalar
 from graphopt.passes.base import PassResult
+from graphopt.passes.patterns.matching import number_beside
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
@@ -93,13 +94,15 @@ def _gather(graph: Graph, clip: Node) -> bool:
     reader = _only_reader(clip.outputs[0])
     if not _is_open(source) or reader is None:
         return False
-    if _is_sixth(reader, clip.outputs[0]):
+    if _is_sixth(reader, clip.outputs[0], source):
         graph.replace_uses(reader.outputs[0], _write_gate(graph, reader, source))
         _remove_chain(graph, reader)
         return True
     divided = _only_reader(reader.outputs[0])
-    is_product = reader.op == "Mul" and set(reader.inputs) == {source, clip.outputs[0]}
-    if not is_product or divided is None or not _is_sixth(divided, reader.outputs[0]):
+    is_product = reader.op == "Mul" and not reader.domain and set(reader.inputs) == {source, clip.outputs[0]}
+    if not is_product or divided is None or not _is_sixth(
+        divided, reader.outputs[0], source
+    ):
         return False
     _write_product(graph, divided, source)
     _remove_chain(graph, divided)
@@ -111,17 +114,19 @@ def _shifted_by_three(add: Node) -> Value | None:
     if add.op != "Add" or add.domain:
         return None
     for index in (0, 1):
-        if scalar(add.inputs[1 - index]) == 3.0:
+        if number_beside(add.inputs[1 - index], add.inputs[index]) == 3.0:
             return add.inputs[index]
     return None
 
 
-def _is_sixth(node: Node, value: Value) -> bool:
-    """Whether the node divides ``value`` by 6."""
+def _is_sixth(node: Node, value: Value, source: Value) -> bool:
+    """Whether the node divides ``value``, which is shaped like ``source``, by 6."""
+    if node.domain:
+        return False
     if node.op == "Div":
-        return node.inputs[0] is value and scalar(node.inputs[1]) == 6.0
+        return node.inputs[0] is value and number_beside(node.inputs[1], source) == 6.0
     other = next((v for v in node.inputs if v is not value), None)
-    factor = scalar(other) if node.op == "Mul" else None
+    factor = number_beside(other, source) if node.op == "Mul" else None
     return factor is not None and abs(factor - _SIXTH) < 1e-7
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphopt.planner.pruning.quantizer import Quantizer, settle_quantization
 from graphopt.planner.pruning.search import PruningDecision, choose_pruning
 
-__all__ = ["PruningDecision", "choose_pruning"]
+__all__ = ["PruningDecision", "Quantizer", "choose_pruning", "settle_quantization"]

@@ -96,19 +96,19 @@ class Clock:
         if not inputs or not outputs or feeds is None:
             return 0.0
         parts = [ir.extract(made, inputs, outputs) for made in (graph, changed)]
-        key = (_signature(parts[0], feeds), _signature(parts[1], feeds))
+        key = (signature(parts[0], feeds), signature(parts[1], feeds))
         if key not in self._known:
             sessions = {
                 name: open_session(part, target=self._target)
                 for name, part in zip(("before", "after"), parts, strict=True)
             }
-            self._known[key] = _repeatable_saving(sessions, feeds)
+            self._known[key] = repeatable_saving(sessions, feeds)
         return self._known[key]
 
     def _feeds(self, graph: Graph, names: Sequence[str]) -> Feed | None:
         sized = self._sized.get(id(graph))
         if sized is None:
-            sized = self._sized[id(graph)] = _with_sizes(graph, self._feed)
+            sized = self._sized[id(graph)] = with_sizes(graph, self._feed)
         random = np.random.default_rng(0)
         found: dict[str, Array] = {}
         for name in names:
@@ -123,7 +123,7 @@ class Clock:
         return found
 
 
-def _repeatable_saving(sessions: Mapping[str, Session], feeds: Feed) -> float:
+def repeatable_saving(sessions: Mapping[str, Session], feeds: Feed) -> float:
     """Return the difference of the fastest rounds, once two measurements agree.
 
     Load on the machine makes single rounds slower, never faster; so with every attempt the fastest
@@ -177,7 +177,8 @@ def _is_stored(value: Value) -> bool:
     return value.is_constant or not value.name
 
 
-def _with_sizes(graph: Graph, feed: Feed) -> Graph:
+def with_sizes(graph: Graph, feed: Feed) -> Graph:
+    """Return a copy of a graph with the shapes that its tensors have for a sample."""
     sized = graph.copy()
     dims = {
         dim: size
@@ -189,7 +190,7 @@ def _with_sizes(graph: Graph, feed: Feed) -> Graph:
     return sized
 
 
-def _signature(part: Graph, feeds: Feed) -> Any:
+def signature(part: Graph, feeds: Feed) -> Any:
     """Return what decides how long a part takes: operators, connections and shapes, no values."""
     number = {name: i for i, name in enumerate(feeds)}
     rows: list[Any] = [tuple(values.shape for values in feeds.values())]

@@ -16,17 +16,19 @@ from graphopt.analysis.coupling import couple
 from graphopt.errors import PassError
 from graphopt.passes.prune.assemble import cut_out
 from graphopt.passes.prune.branches.linear import Kind
-from graphopt.passes.prune.goal import Goal
+from graphopt.passes.prune.goal import COUNTED, Goal
 from graphopt.passes.prune.narrow import choose
+from graphopt.passes.prune.prune_channels import PRUNE_FIRST
 from graphopt.passes.prune.samples import is_scored
 from graphopt.planner.pruning.blocks import build_blocks
-from graphopt.planner.pruning.clock import Clock, Ledger
+from graphopt.planner.pruning.clock import Clock
 from graphopt.planner.pruning.knapsack import allocate
+from graphopt.planner.pruning.orders import Meters, OrderBook
 from graphopt.planner.pruning.scorebook import ScoreBook, score_path
 from graphopt.planner.pruning.scores import Scorer
 from graphopt.planner.pruning.sites import WidthSite, width_sites
 from graphopt.planner.pruning.trials import Trials
-from graphopt.report import PrunedSite, PruningRecord
+from graphopt.report import OrderRecord, PrunedSite, PruningRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +40,11 @@ if TYPE_CHECKING:
     from graphopt.passes.prune.prune_channels import PruneChannels
     from graphopt.pipeline import PipelineContext
     from graphopt.planner.pruning.knapsack import Block, Option
+    from graphopt.planner.pruning.quantizer import Quantizer
+    from graphopt.planner.pruning.trials import Meter
 
     Array = np.ndarray[Any, Any]
+    Options = Mapping[str, Sequence[Option]]
 
 _ROUNDS = 6
 _CLOSE = 0.02
@@ -60,10 +65,11 @@ class PruningDecision:
 
 @dataclass(frozen=True)
 class _Found:
-    """One choice, measured."""
+    """One choice, measured, and by which order of pruning and quantizing it was made."""
 
     chosen: tuple[Option, ...]
     figure: float
+    order: str
 
     @property
     def loss(self) -> float:
@@ -77,6 +83,7 @@ def choose_pruning(
     *,
     measure: bool,
     original: Graph | None = None,
+    quantize: Quantizer | None = None,
 ) -> PruningDecision:
     """Return the pass with its widths and branches settled.
 
@@ -86,16 +93,23 @@ def choose_pruning(
         context: data, target, rules.
         measure: whether time is measured on this machine; else it is estimated.
         original: what shares are of: the model as it was given; ``graph`` when None.
+        quantize: makes the quantized form of a graph, which the goal is of then, and whose outputs
+            are compared; in the order that the step says. None to decide on the float model alone.
 
     Raises:
         PassError: G308, not even everything is enough, or there are no data.
     """
-    return _Search(graph, step, context, measure).run(original or graph)
+    return _Search(graph, step, context, measure, quantize).run(original or graph)
 
 
 class _Search:
     def __init__(
-        self, graph: Graph, step: PruneChannels, context: PipelineContext, measure: bool
+        self,
+        graph: Graph,
+        step: PruneChannels,
+        context: PipelineContext,
+        measure: bool,
+        quantize: Quantizer | None,
     ) -> None:
         self.graph = graph.copy()
         ir.infer_shapes(self.graph)
@@ -112,55 +126,81 @@ class _Search:
             )
         self.coupling = couple(self.graph, context.coupling_rules)
         timed = measure and self.goal.metric == "latency"
-        self.meter = Clock(context.target, feeds[0]) if timed else Ledger(context, self.goal.metric)
+        self.meters = Meters.of(context, self.goal.metric, feeds[0], quantize, timed=timed)
+        self.meter = self.meters.final
+        self.quantize = quantize
+        self.orders = OrderBook()
         self.book = ScoreBook(Scorer(self.graph, feeds), self._path())
 
     def run(self, original: Graph) -> PruningDecision:
         sites = self._sites()
         criteria = {n: self.step.importance(n, self.context) for n in self.step.criteria}
-        trials = Trials.prepare(self.graph, self.coupling, sites, self.context, criteria)
-        options = self._tried(trials)
+        trials = Trials.prepare(
+            self.graph, self.coupling, sites, self.context, criteria, self.step.fitting
+        )
         now = self.meter.total(self.graph)
         self.given = self._figure_of_given(original, now)
         self.limit = self.goal.limit(self.given)
+        options = {
+            order: self._tried(trials, meter)
+            for order, meter in self.meters.prices(self.step.order).items()
+        }
         best = self._finalist(trials, options, now)
         return PruningDecision(self._settled(best), self._record(trials, options, best, now))
 
     def _figure_of_given(self, original: Graph, now: float) -> float:
-        """Return the figure of the model that was given, which exact passes have changed."""
+        """Return the figure of the model that was given, which exact passes have changed.
+
+        Once quantized, the model from which nothing was removed is what shares are of.
+        """
+        if self.quantize is not None:
+            return now
         if isinstance(self.meter, Clock):
             return now / self.meter.ratio(self.graph, original)
         return self.meter.total(original)
 
     def _sites(self) -> tuple[WidthSite, ...]:
-        excluded = set(self.step.exclude)
-        return tuple(
-            site
-            for site in width_sites(self.coupling, self.graph.nodes())
-            if site.name not in excluded
-            and excluded.isdisjoint(axis.value.name for axis in site.group.axes)
-        )
+        sites = width_sites(self.coupling, self.graph.nodes())
+        return tuple(site for site in sites if not self.step.leaves(site.group))
 
-    def _tried(self, trials: Trials) -> dict[str, tuple[Option, ...]]:
+    def _tried(self, trials: Trials, meter: Meter) -> dict[str, tuple[Option, ...]]:
         """Return the options of every site, each made, timed and scored."""
         found: dict[str, tuple[Option, ...]] = {}
         excluded = set(self.step.exclude)
         steps = [*trials.widths, *(b for b in trials.branches if b.name not in excluded)]
         for each in self.context.progress(steps, len(steps), "trying what can go"):
             if isinstance(each, WidthSite):
-                made = trials.width_options(each, self.meter, self.book)
+                made = trials.width_options(each, meter, self.book)
             else:
-                made = trials.branch_options(each, self.meter, self.book)
+                made = trials.branch_options(each, meter, self.book)
             found[each.name] = tuple(made)
         return found
 
-    def _finalist(
-        self, trials: Trials, options: Mapping[str, Sequence[Option]], now: float
-    ) -> _Found:
-        """Return the choice whose model, fitted, diverges least.
+    def _finalist(self, trials: Trials, options: Mapping[str, Options], now: float) -> _Found:
+        """Return the choice whose model, fitted, and quantized where asked, diverges least."""
+        finalists: list[_Found] = []
+        for order, tried in options.items():
+            try:
+                finalists += self._finalists(trials, tried, now, order)
+            except PassError as error:
+                self.orders.failed(order, error)
+        self.orders.demand(finalists)
+        if len(finalists) == 1 and self.quantize is None:
+            return finalists[0]
+        steps = self.context.progress(finalists, len(finalists), "building finalists")
+        apart = {id(each): self._divergence(each) for each in steps}
+        best = min(finalists, key=lambda each: (apart[id(each)], each.figure))
+        for each in finalists:
+            self.orders.add(each.order, each.figure, apart[id(each)], kept=each is best)
+        return best
+
+    def _finalists(
+        self, trials: Trials, options: Options, now: float, order: str
+    ) -> Sequence[_Found]:
+        """Return the choices of one order that may be the best.
 
         Sums of single divergences are a little wrong, the more so the larger the parts. So choices
-        that fear one large loss more, or less, are made as well, and all that differ are built.
+        that fear one large loss more, or less, are made as well.
         """
         found: dict[frozenset[Option], _Found] = {}
         for power in _POWERS:
@@ -169,22 +209,20 @@ class _Search:
                 for name, each in options.items()
             }
             blocks = build_blocks(trials.widths, trials.branches, weighed)
-            best = self._best(trials, blocks, now)
+            best = self._best(trials, blocks, now, order)
             known = {(o.site, o.label): o for each in options.values() for o in each}
             chosen = tuple(known[o.site, o.label] for o in best.chosen)
-            found.setdefault(frozenset(chosen), _Found(chosen, best.figure))
-        finalists = list(found.values())
-        if len(finalists) == 1:
-            return finalists[0]
-        steps = self.context.progress(finalists, len(finalists), "building finalists")
-        apart = {id(each): self._divergence(each) for each in steps}
-        return min(finalists, key=lambda each: (apart[id(each)], each.figure))
+            found.setdefault(frozenset(chosen), _Found(chosen, best.figure, order))
+        return list(found.values())
 
     def _divergence(self, found: _Found) -> float:
         """Return the divergence of the model that a choice makes."""
         made = self.graph.copy()
         with self.context.without_explanations():
-            result = self._settled(found).run(made, self.context)
+            step = dataclasses.replace(self._settled(found), refit=False)
+            result = step.run(made, self.context)
+        if self.quantize is not None:
+            return self.book.scorer.divergence(self.quantize(made))
         return float(result.metrics.get("divergence", found.loss))
 
     def _settled(self, found: _Found) -> PruneChannels:
@@ -197,16 +235,17 @@ class _Search:
             branches=tuple(f"{name}={kind}" for name, kind in kinds.items()),
         )
 
-    def _best(self, trials: Trials, blocks: Sequence[Block], now: float) -> _Found:
+    def _best(self, trials: Trials, blocks: Sequence[Block], now: float, order: str) -> _Found:
         """Return the choice with the least loss that reaches the goal."""
         limit = self.limit
-        wanted = asked = max(now - limit, 0.0)
+        wanted = max(now - limit, 0.0)
+        asked = wanted * self.meters.scale(order, self.graph, now)
         reached: list[_Found] = []
         for _ in range(_ROUNDS):
             chosen = allocate(blocks, asked)
             if chosen is None:
                 break
-            found = _Found(chosen, self._figure(trials, chosen, now))
+            found = _Found(chosen, self._figure(trials, chosen, now), order)
             saved = now - found.figure
             if found.figure <= limit:
                 reached.append(found)
@@ -237,12 +276,13 @@ class _Search:
             seed = self.context.seed
             keeps |= choose(groups, {name: int(count)}, trials.moments, criterion, seed)
         kinds = _kinds(chosen, self.coupling)
-        return cut_out(self.graph, self.coupling.cut(keeps), kinds, self.context, trials.fitted)
+        cut = self.coupling.cut(keeps)
+        return cut_out(self.graph, cut, kinds, self.context, self.step.fitting, trials.fitted)
 
     def _record(
         self,
         trials: Trials,
-        options: Mapping[str, Sequence[Option]],
+        options: Mapping[str, Options],
         best: _Found,
         now: float,
     ) -> PruningRecord:
@@ -253,21 +293,40 @@ class _Search:
             before=self.given,
             limit=self.limit,
             after=best.figure,
-            predicted_after=now - sum(option.gain for option in best.chosen),
+            predicted_after=now - self._promised(best, now),
             predicted_divergence=best.loss,
             source="measured" if isinstance(self.meter, Clock) else "estimated",
             sites=tuple(
                 PrunedSite(o.site, sizes.get(o.site), o.label, o.loss, o.gain) for o in best.chosen
             ),
-            options=sum(map(len, options.values())),
+            options=len({(o.site, o.label) for each in options.values() for o in _all(each)}),
             samples=self.book.scorer.samples,
+            order=best.order,
+            orders=self.orders.records(self._unpruned(now)),
         )
+
+    def _promised(self, best: _Found, now: float) -> float:
+        """Return what the options said that they save, in the unit of the figure."""
+        gain = sum(option.gain for option in best.chosen)
+        return gain / self.meters.scale(best.order, self.graph, now)
+
+    def _unpruned(self, now: float) -> OrderRecord | None:
+        """Return what the quantized model is worth when nothing is removed from it."""
+        if self.quantize is None and self.step.order == PRUNE_FIRST:
+            return None
+        if self.quantize is None:
+            counted = self.goal.metric in COUNTED
+            why = "as large in integers" if counted else "what is left stays in float"
+            return OrderRecord("", None, None, kept=False, why=why)
+        apart = self.book.scorer.divergence(self.quantize(self.graph))
+        return OrderRecord("", now, apart, kept=False, why="nothing removed")
 
     def _path(self) -> Any:
         dataset = self.context.dataset
         assert dataset is not None
         parts = (ir.structural_hash(self.graph), dataset.digest, self.step.criterion)
-        return score_path(*(p[:16] for p in parts), self.context.version, str(self.context.seed))
+        seeds = str(self.context.seed), str(self.step.copies)
+        return score_path(*(p[:16] for p in parts), self.context.version, *seeds)
 
 
 def _held_out(graph: Graph, context: PipelineContext) -> Iterator[Mapping[str, Array]]:
@@ -281,6 +340,11 @@ def _held_out(graph: Graph, context: PipelineContext) -> Iterator[Mapping[str, A
             if room < 0:
                 return
             yield feed
+
+
+def _all(options: Options) -> Iterator[Option]:
+    for each in options.values():
+        yield from each
 
 
 def _widths(chosen: Sequence[Option], coupling: Coupling) -> dict[str, str]:

@@ -18,7 +18,7 @@ from graphopt.passes.prune.samples import is_fitted
 from graphopt.planner.pruning.knapsack import Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -85,6 +85,7 @@ class Trials:
         widths: Sequence[WidthSite],
         context: Context,
         criteria: Mapping[str, Importance],
+        samples: Callable[[int], bool] = is_fitted,
     ) -> Trials:
         """Take from the data what all options need: two streaming runs."""
         nodes = consumers_of(site.group for site in widths)
@@ -94,8 +95,8 @@ class Trials:
             coupling,
             tuple(widths),
             branches,
-            moments_of(graph, nodes, context, is_fitted),
-            fit_branches(graph, branches, context, is_fitted),
+            moments_of(graph, nodes, context, samples),
+            fit_branches(graph, branches, context, samples),
             context,
             criteria,
         )

@@ -47,7 +47,7 @@ def test_a_good_file_is_read(tmp_path):
 
 
 def test_unknown_key_names_the_one_that_was_meant(fault):
-    error = fault("uncertainty = 0.35", "uncertanty = 0.35")
+    error = fault("uncertainty = 0.3", "uncertanty = 0.3")
     assert "uncertanty" in error.message
     assert "did you mean `uncertainty`?" in str(error.hint)
 
@@ -91,9 +91,11 @@ def test_wrong_type_is_named_with_its_key(fault, old, new, key):
     [
         ("frequency_ghz = 0.12", "frequency_ghz = 0.0", "compute.frequency_ghz"),
         ("cache_gb_s = 0.48", "cache_gb_s = -1.0", "memory.cache_gb_s"),
-        ("uncertainty = 0.35", "uncertainty = 35.0", "uncertainty"),
+        ("uncertainty = 0.3", "uncertainty = 30.0", "uncertainty"),
         ("float32 = 1.0\n", "", "compute.macs_per_cycle"),
-        ('"int8.conv" = 0.64', '"int8.conv" = 0.0', "compute.efficiency.int8.conv"),
+        ('"int8.conv" = 0.', '"int8.conv" = -0.', "compute.efficiency.int8.conv"),
+        ("gemv = 2.81", "gemv = 0.0", "quantization.expected_gain.gemv"),
+        ("dram_gb_s = 0.48", "dram_gb_s = 0.48\nlevels_bytes = [0]", "memory.levels_bytes.0"),
         ("[memory]", '[compute.layouts]\nint8 = "nhwc"\n[memory]', "compute.layouts.int8"),
     ],
 )

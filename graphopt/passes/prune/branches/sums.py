@@ -51,7 +51,7 @@ class BranchSums:
         """Whether the skip was found not to have the shape of the sum."""
         self._columns = placement.outputs * (2 if self.projects else 1)
         self._folds: tuple[MomentSums, ...] = ()
-        self._taken = 0
+        self._turns: dict[int, int] = {}
 
     @property
     def bytes(self) -> int:
@@ -89,8 +89,9 @@ class BranchSums:
             sizes = 1, self.product.features, self._columns
             self._folds = MomentSums(*sizes), MomentSums(*sizes)
         made_of = np.concatenate(goals, axis=1)
-        turns = self._taken + np.arange(len(given.samples))
-        self._taken += len(turns)
+        # Copies of a sample have its number, and are in the same half.
+        known = self._turns
+        turns = np.array([known.setdefault(number, len(known)) for number in given.samples])
         for half, sums in enumerate(self._folds):
             inside = turns % 2 == half
             which = np.repeat(inside, len(picked) // len(turns))

@@ -69,7 +69,7 @@ def layer_of(
     if behind is not None:
         total, skip = _sum_of(after, behind)
     name = skip.name if skip is not None else None
-    return Layer(before, after, columns, total.name, name, _limits(total))
+    return Layer(before, after, columns, total.name, name, limits_of(total))
 
 
 def _sum_of(
@@ -91,7 +91,7 @@ def _sum_of(
     return total, skip
 
 
-def _limits(total: Value) -> tuple[float, float]:
+def limits_of(total: Value) -> tuple[float, float]:
     """Return between which values the only reader of a tensor tells values apart."""
     if total.is_output or len(total.consumers) != 1:
         return -np.inf, np.inf
@@ -151,7 +151,7 @@ class Gathering:
         self._splits = 2 * sums_bytes(product, product.outputs) <= LARGEST_BYTES
         self._rows: list[Rows] = []
         self._room = room
-        self._taken = 0
+        self._turns: dict[int, int] = {}
 
     def take(self, given: Batch, wanted: Batch, seed: int) -> None:
         """Take in a batch: tensors of the pruned graph, and of the original."""
@@ -165,8 +165,9 @@ class Gathering:
         if layer.skip is not None:
             skips = self._split(product.outputs_at(given.tensors[layer.skip], picked))
         aims = totals if skips is None else totals - skips
-        turns = self._taken + np.arange(len(given.samples))
-        self._taken += len(turns)
+        # Copies of a sample have its number, and are left out with it.
+        known = self._turns
+        turns = np.array([known.setdefault(number, len(known)) for number in given.samples])
         each = (turns % _PARTS == _PARTS - 1) & self._splits
         left_out = np.repeat(each, len(picked) // len(turns))
         for sums, which, of in zip(self._parts, (~left_out, left_out), (~each, each), strict=True):

@@ -179,6 +179,22 @@ class MatrixProduct:
             return np.asarray(values[where], dtype=np.float32)
         return np.asarray(values.reshape(-1, values.shape[-1])[picked], dtype=np.float32)
 
+    def space(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Return the spatial sizes of the output of a Conv, given those of the input."""
+        kernel = self._shape[2:]
+        dilations = self.node.attribute("dilations") or [1] * len(kernel)
+        strides = self.node.attribute("strides") or [1] * len(kernel)
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+        pads = pads_of(self.node, sizes, reach, strides)
+        each = zip(sizes, pads, reach, strides, strict=True)
+        return tuple((size + sum(pad) - r) // s + 1 for size, pad, r, s in each)
+
+    def seen_by(self, values: Array, space: Sequence[int], picked: Array) -> Array:
+        """Return what each tap sees of one channel, [rows, taps]; see ``inputs``."""
+        windows = self._windows(values, space)
+        rows = windows[np.unravel_index(picked, windows.shape[: 1 + len(space)])]
+        return np.asarray(rows.reshape(len(picked), -1))
+
     def _windows(self, values: Array, space: Sequence[int]) -> Array:
         """Return the windows under the kernel; [samples, positions..., channels, taps...]."""
         kernel = self._shape[2:]

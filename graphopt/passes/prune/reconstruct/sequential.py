@@ -23,6 +23,8 @@ from graphopt.passes.prune.reconstruct.least_squares import (
     solve_moments,
 )
 from graphopt.passes.prune.reconstruct.moments import LARGEST_BYTES, LARGEST_FEATURES, sums_bytes
+from graphopt.passes.prune.reconstruct.pair_rows import ROOM, Crops, pair_of
+from graphopt.passes.prune.reconstruct.pairs import fit_pair
 from graphopt.passes.prune.reconstruct.products import (
     counterpart,
     kept_columns,
@@ -106,8 +108,38 @@ def rebuild(
                 intercept = product.bias_of is not None
                 write(pruned, product, made.weight, made.bias if intercept else None)
                 done[product.node.label] = made.method
+        solved = [p for p in wave if done.get(p[1].node.label) == "least-squares"]
+        _fit_pairs(pruned, solved, todo, behind, walked, context)
         todo = [each for each in todo if each not in wave]
     return done
+
+
+def _fit_pairs(
+    pruned: Graph,
+    solved: Sequence[_Pair],
+    todo: Sequence[_Pair],
+    behind: Callable[[Value | None], bool],
+    through: tuple[Walk, Walk],
+    context: Context,
+) -> None:
+    """Fit layers that lost outputs once more, together with the one that reads them."""
+    seconds = {after.node: (before, after, columns) for before, after, columns in todo}
+    narrowed = [a for b, a, columns in solved if len(columns) < b.groups * b.outputs]
+    pairs = [pair for a in narrowed if (pair := pair_of(a, seconds, behind)) is not None]
+    if not pairs:
+        return
+    found = [Crops(pair, ROOM // len(pairs)) for pair in pairs]
+    wanted = through[0].tensors([each.pair.layer.total for each in found])
+    given = through[1].tensors([name for each in found for name in each.read])
+    for targets, values in zip(wanted, given, strict=True):
+        for each in found:
+            each.take(values, targets, context.seed)
+    for each in found:
+        rows = each.rows()
+        made = fit_pair(each.pair, rows) if rows is not None else None
+        if made is not None:
+            write(pruned, each.pair.first, made.first, made.first_bias)
+            write(pruned, each.pair.second, made.second, made.second_bias)
 
 
 _Pair = tuple["MatrixProduct", "MatrixProduct", "Array"]

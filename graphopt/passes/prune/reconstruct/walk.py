@@ -16,6 +16,8 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import GraphOptError
+from graphopt.passes.prune.copies import image_copies, usual_copies
+from graphopt.passes.prune.samples import USUAL, Fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,7 +172,22 @@ def _feeds(
         room -= nbytes(values.values())
         if room < 0:
             return None
-    return found
+    return list(_with_copies(found, samples, context.seed, room)) if found else found
+
+
+def _with_copies(
+    batches: Sequence[Batch], samples: Callable[[int], bool], seed: int, room: int
+) -> Iterator[Batch]:
+    """Yield samples, each with its copies behind it, as many as find room."""
+    wanted = samples.copies if isinstance(samples, Fitting) else 0
+    if wanted == USUAL:
+        wanted = usual_copies(batches[0].tensors, len(batches))
+    size = sum(nbytes(batch.tensors.values()) for batch in batches)
+    count = min(wanted, room // max(size, 1))
+    for batch in batches:
+        yield batch
+        for copy in image_copies(batch.tensors, count, seed, batch.samples[0]):
+            yield Batch(batch.samples, copy)
 
 
 def _stacks(graph: Graph, names: Sequence[str], batches: Sequence[Batch], context: Context) -> bool:

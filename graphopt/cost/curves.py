@@ -1,0 +1,103 @@
+"""The time of a kernel by a device's profile, and the time of all kernels of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphopt.cost.terms import Grid, curve_keys, terms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from graphopt.cost.signature import Signature
+    from graphopt.targets.base import Target
+    from graphopt.targets.profile import DeviceProfile, KernelCurve
+
+_L2 = 1
+"""Position of the cache of one core among the levels."""
+
+_DEFAULT_NEAR_BYTES = 1 << 20
+
+GENERAL = "any"
+"""Last part of the name of the curve for kernels of every class."""
+
+
+@dataclass(frozen=True)
+class CurveTime:
+    """Microseconds of a kernel, and the curve that they are from."""
+
+    us: float
+    key: str
+    curve: KernelCurve
+
+
+def grid_of(target: Target) -> Grid:
+    """Return blocks and caches of a target."""
+    levels = target.memory.levels_bytes
+    near = levels[_L2] if len(levels) > _L2 else _DEFAULT_NEAR_BYTES
+    return Grid(target.compute.alignment, near, max(target.memory.cache_bytes, near))
+
+
+def curve_time(
+    signature: Signature,
+    curves: Mapping[str, KernelCurve],
+    grid: Grid,
+    resident_bytes: int = 0,
+    *,
+    general: bool = False,
+) -> CurveTime | None:
+    """Return the one-thread time of a kernel by the most exact curve that exists, or None.
+
+    Args:
+        signature: the kernel.
+        curves: by name, as ``curve_keys`` makes them.
+        grid: blocks and caches that the curves were fitted with.
+        resident_bytes: constants of the whole model.
+        general: take the curve of kernels of every class where there is no other.
+    """
+    for key in curve_keys(signature, grid):
+        if key in curves and (general or not key.endswith(f".{GENERAL}")):
+            sizes = terms(signature, grid, resident_bytes)
+            curve = curves[key]
+            us = sum(cost * sizes.get(term, 0.0) for term, cost in curve.terms.items())
+            return CurveTime(us, key, curve)
+    return None
+
+
+def threaded(us: float, profile: DeviceProfile, threads: int) -> float:
+    """Return the time with ``threads`` of a kernel that takes ``us`` with one.
+
+    The runtime divides no kernel shorter than a grain. What is longer is faster by the speed-up of
+    long kernels, never shorter than the grain itself. Counts that were not measured take Amdahl's
+    law through the largest one that was.
+    """
+    if threads <= 1 or us <= profile.grain_us or not profile.speedup:
+        return us
+    return max(us / speedup(profile, threads), min(profile.grain_us, us))
+
+
+def speedup(profile: DeviceProfile, threads: int) -> float:
+    """Return how much faster long kernels are with ``threads`` than with one."""
+    known = profile.speedup.get(str(threads))
+    if known is not None:
+        return max(known, 1.0)
+    most = max((int(n) for n in profile.speedup), default=1)
+    if most <= 1:
+        return 1.0
+    at_most = min(max(profile.speedup[str(most)], 1.0), float(most))
+    serial = (most / at_most - 1.0) / (most - 1.0)
+    return threads / (1.0 + serial * (threads - 1.0))
+
+
+def model_us(
+    kernels: Sequence[Signature], profile: DeviceProfile, grid: Grid, threads: int = 1
+) -> float:
+    """Return the time of one inference that executes ``kernels``; what no curve covers is free."""
+    resident = sum(kernel.weight_bytes for kernel in kernels)
+    total = profile.run_us
+    for kernel in kernels:
+        found = curve_time(kernel, profile.curves, grid, resident, general=True)
+        if found is not None:
+            total += threaded(found.us, profile, threads)
+    return total

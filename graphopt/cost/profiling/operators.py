@@ -1,0 +1,229 @@
+"""The layers that measured networks are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphopt.cost.profiling.builder import PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.cost.profiling.builder import Builder, Flow
+
+
+def conv(
+    b: Builder,
+    x: Flow,
+    outputs: int,
+    kernel: int | tuple[int, int] = 1,
+    stride: int = 1,
+    groups: int = 1,
+    activation: str = "",
+) -> Flow:
+    """Add a convolution over 2-D images with a bias, padded so that stride 1 keeps the size."""
+    window = (kernel, kernel) if isinstance(kernel, int) else kernel
+    pads = [side // 2 for side in window]
+    sizes = [
+        (n + 2 * p - k) // stride + 1 for n, p, k in zip(x.shape[2:], pads, window, strict=True)
+    ]
+    attributes = {
+        "kernel_shape": list(window),
+        "pads": [*pads, *pads],
+        "strides": [stride, stride],
+        "group": groups,
+    }
+    inputs = x.shape[1] // groups
+    return b.product(
+        "Conv",
+        x,
+        (outputs, inputs, *window),
+        (x.shape[0], outputs, *sizes),
+        attributes,
+        outputs=outputs,
+        fan_in=inputs * window[0] * window[1],
+        activation=activation,
+    )
+
+
+def conv_transpose(b: Builder, x: Flow, outputs: int, kernel: int, stride: int) -> Flow:
+    """Add a transposed convolution that enlarges images ``stride`` times; runs in float."""
+    pad = (kernel - stride) // 2
+    attributes: dict[str, Any] = {
+        "kernel_shape": [kernel, kernel],
+        "strides": [stride, stride],
+        "pads": [pad] * 4,
+    }
+    shape = (x.shape[0], outputs, *(n * stride for n in x.shape[2:]))
+    real = b.real(x)
+    weight = b.weight(x.shape[1], outputs, kernel, kernel, fan_in=x.shape[1] * 4)
+    (made,) = b.node("ConvTranspose", [real.value, weight, b.vector(outputs)], attributes)
+    return type(x)(made, shape)
+
+
+def linear(b: Builder, x: Flow, outputs: int, activation: str = "") -> Flow:
+    """Add a fully connected layer: Gemm on matrices, MatMul and Add on anything else."""
+    inputs = x.shape[-1]
+    shape = (*x.shape[:-1], outputs)
+    if len(x.shape) == 2:
+        attributes = {"transB": 1}
+        return b.product(
+            "Gemm", x, (outputs, inputs), shape, attributes,
+            outputs=outputs, fan_in=inputs, activation=activation,
+        )  # fmt: skip
+    made = b.product("MatMul", x, (inputs, outputs), shape, fan_in=inputs)
+    if b.integer:
+        return made  # a bias would take the product back to float
+    (added,) = b.node("Add", [made.value, b.vector(outputs)])
+    return type(x)(added, shape)
+
+
+def matmul(b: Builder, x: Flow, y: Flow) -> Flow:
+    """Add the product of two activations."""
+    shape = (*x.shape[:-1], y.shape[-1])
+    return b.apply("MatMul", [b.settled(x), b.settled(y)], shape)
+
+
+def unary(b: Builder, op: str, x: Flow, *, quantizes: bool = False, **attributes: Any) -> Flow:
+    """Add an elementwise operator of one input."""
+    return b.apply(op, [x], x.shape, (), attributes, quantizes=quantizes)
+
+
+def clip(b: Builder, x: Flow, low: float = 0.0, high: float = 6.0) -> Flow:
+    """Add a Clip."""
+    bounds = [b.constant(low, "float32"), b.constant(high, "float32")]
+    return b.apply("Clip", [x], x.shape, bounds, quantizes=False)
+
+
+def binary(b: Builder, op: str, x: Flow, y: Flow) -> Flow:
+    """Add an elementwise operator of two inputs; the first is as large as the output."""
+    integer = b.integer and op in {"Add", "Mul"}
+    flows = [b.settled(x), b.settled(y)] if integer else [x, y]
+    return b.apply(op, flows, x.shape, quantizes=integer)
+
+
+def hard_swish(b: Builder, x: Flow, *, fused: bool = True) -> Flow:
+    """Add x * HardSigmoid(x), as one operator or as the two that onnxruntime runs faster."""
+    if fused:
+        return b.apply("HardSwish", [x], x.shape, quantizes=False)
+    gate = unary(b, "HardSigmoid", b.real(x), alpha=1 / 6)
+    return binary(b, "Mul", x, gate)
+
+
+def layer_norm(b: Builder, x: Flow) -> Flow:
+    """Add a LayerNormalization over the last axis."""
+    size = x.shape[-1]
+    extra = [b.vector(size, 0.9, 1.1), b.vector(size)]
+    return b.apply("LayerNormalization", [x], x.shape, extra, {"axis": -1}, quantizes=False)
+
+
+def softmax(b: Builder, x: Flow) -> Flow:
+    """Add a Softmax over the last axis."""
+    return b.apply("Softmax", [x], x.shape, (), {"axis": -1})
+
+
+def reduce_mean(b: Builder, x: Flow, axes: Sequence[int]) -> Flow:
+    """Add a mean that keeps its axes."""
+    shape = [1 if i in axes else n for i, n in enumerate(x.shape)]
+    attributes = {"axes": list(axes), "keepdims": 1}
+    return b.apply("ReduceMean", [x], shape, (), attributes, quantizes=False)
+
+
+def pool(b: Builder, op: str, x: Flow, kernel: int, stride: int) -> Flow:
+    """Add a MaxPool or AveragePool."""
+    pad = (kernel - 1) // 2
+    sizes = [(n + 2 * pad - kernel) // stride + 1 for n in x.shape[2:]]
+    attributes = {
+        "kernel_shape": [kernel, kernel],
+        "strides": [stride, stride],
+        "pads": [pad] * 4,
+    }
+    return b.apply(op, [b.settled(x)], (*x.shape[:2], *sizes), (), attributes)
+
+
+def global_pool(b: Builder, x: Flow) -> Flow:
+    """Add a GlobalAveragePool."""
+    return b.apply("GlobalAveragePool", [b.settled(x)], (*x.shape[:2], 1, 1))
+
+
+def reshape(b: Builder, x: Flow, *shape: int) -> Flow:
+    """Add a Reshape."""
+    return b.apply("Reshape", [x], shape, [b.constant(shape)])
+
+
+def transpose(b: Builder, x: Flow, *axes: int) -> Flow:
+    """Add a Transpose."""
+    return b.apply("Transpose", [x], [x.shape[a] for a in axes], (), {"perm": list(axes)})
+
+
+def concat(b: Builder, flows: Sequence[Flow], axis: int = 1) -> Flow:
+    """Add a Concat."""
+    shape = list(flows[0].shape)
+    shape[axis] = sum(flow.shape[axis] for flow in flows)
+    return b.apply("Concat", [b.settled(f) for f in flows], shape, (), {"axis": axis})
+
+
+def cut(b: Builder, x: Flow, start: int, end: int, axis: int = 1) -> Flow:
+    """Add a Slice."""
+    shape = [end - start if i == axis else n for i, n in enumerate(x.shape)]
+    extra = [b.constant([start]), b.constant([end]), b.constant([axis])]
+    return b.apply("Slice", [x], shape, extra)
+
+
+def pad(b: Builder, x: Flow, width: int) -> Flow:
+    """Add a Pad around images; runs in float."""
+    shape = (*x.shape[:2], *(n + 2 * width for n in x.shape[2:]))
+    sizes = b.constant([0, 0, width, width] * 2)
+    return b.apply("Pad", [x], shape, [sizes], quantizes=False)
+
+
+def resize(b: Builder, x: Flow, factor: int, mode: str = "nearest") -> Flow:
+    """Add an enlarging Resize of images."""
+    shape = (*x.shape[:2], *(n * factor for n in x.shape[2:]))
+    attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    if mode == "nearest":
+        attributes["nearest_mode"] = "floor"
+    scales = b.constant([1.0, 1.0, factor, factor], "float32")
+    return b.apply("Resize", [x], shape, [None, scales], attributes, quantizes=mode == "nearest")
+
+
+def embedding(b: Builder, indices: Flow, entries: int, width: int) -> Flow:
+    """Add a Gather of rows of a table; runs in float."""
+    table = b.weight(entries, width, fan_in=2)
+    (made,) = b.node("Gather", [table, indices.value], {"axis": 0})
+    return type(indices)(made, (*indices.shape, width))
+
+
+def recurrent(b: Builder, op: str, x: Flow, hidden: int) -> Flow:
+    """Add an LSTM or GRU over [steps, batch, inputs] and drop its axis of directions."""
+    gates = {"LSTM": 4, "GRU": 3}[op] * hidden
+    real = b.real(x)
+    operands = [
+        real.value,
+        b.weight(1, gates, x.shape[2], fan_in=x.shape[2]),
+        b.weight(1, gates, hidden, fan_in=hidden),
+        b.parameter("v", np.zeros((1, 2 * gates), np.float32)),
+    ]
+    (made,) = b.node(op, operands, {"hidden_size": hidden})
+    steps, batch = x.shape[:2]
+    sequence = type(x)(made, (steps, 1, batch, hidden))
+    return b.apply(
+        "Squeeze", [sequence], (steps, batch, hidden), [b.constant([1])], quantizes=False
+    )
+
+
+def packed_linear(b: Builder, x: Flow, outputs: int, bits: int, block: int = 32) -> Flow:
+    """Add onnxruntime's product with weights of a few bits each."""
+    inputs = x.shape[-1]
+    blocks = inputs // block
+    drawn = np.random.default_rng(1).integers(0, 256, PATTERN).astype(np.uint8)
+    packed = np.resize(np.roll(drawn, b.unit), (outputs, blocks, block * bits // 8))
+    scales = np.full(outputs * blocks, 0.1 / inputs**0.5, np.float32)
+    attributes = {"K": inputs, "N": outputs, "bits": bits, "block_size": block}
+    operands = [b.real(x).value, b.parameter("w", packed), b.parameter("s", scales)]
+    shape = (*x.shape[:-1], outputs)
+    (made,) = b.node("MatMulNBits", operands, attributes, "com.microsoft")
+    made.shape = shape
+    return type(x)(made, shape)
