@@ -96,7 +96,6 @@ SHAPES = (
     Shape("gemm", 768, 768, 128),
     Shape("gemm", 256, 64, 32),
     Shape("gemv", 1024, 1024, 1),
-    Shape("gemv", 10, 64, 1),
 )
 
 
@@ -208,13 +207,13 @@ def _row(shape: Shape, kind: str, processor: str, one: Counts, two: Counts) -> d
 
 
 def by_class(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return multiply-accumulates per instruction by processor, kernel class and type.
+    """Return multiply-accumulates per instruction by target, kernel class and type.
 
     They are those of the largest operator of the class.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for row in sorted(rows, key=lambda r: r["macs"]):
-        kinds = found.setdefault(row["processor"], {}).setdefault(row["kind"], {})
+        kinds = found.setdefault(row["target"], {}).setdefault(row["kind"], {})
         kinds[row["type"]] = row["macs_per_instruction"]
     return found
 
@@ -225,11 +224,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=default_machine())
     parser.add_argument("--processors", default=",".join(PROCESSORS))
     options = parser.parse_args()
+    names = {PROCESSORS[name]: name for name in options.processors.split(",")}
     try:
         counter = set_up_counter(set_up(options.folder.resolve()))
         rows = [
-            row for name in options.processors.split(",")
-            for row in count(counter, PROCESSORS[name])
+            {"target": target, **row} for name, target in names.items()
+            for row in count(counter, name)
         ]  # fmt: skip
     except MachineError as error:
         sys.exit(f"nothing to count with: {error}")
@@ -239,7 +239,7 @@ def main() -> None:
     print(json.dumps(summary, indent=1))
     content = {
         "machine": describe(),
-        "targets": PROCESSORS,
+        "processors": PROCESSORS,
         "noise": max(row["repeats_within"] for row in rows),
         "macs_per_instruction": summary,
         "rows": rows,

@@ -81,7 +81,7 @@ def transfer_profile(
         base,
         profile=profile,
         device=device or file.stem,
-        runtime=runtime,
+        runtime=runtime or "a runtime that is not stated",
         threads=rows[0].threads,
         digest=hashlib.sha256(content).hexdigest(),
     )

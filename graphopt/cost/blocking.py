@@ -97,7 +97,7 @@ class Blocks:
     def _resized(self, node: Node) -> int:
         """Return the channels of an enlargement by whole factors that repeats its pixels."""
         source, out = dims(node.inputs[0]), dims(node.outputs[0])
-        if node.attribute("mode", "nearest") != "nearest" or len(out) != len(source) != 0:
+        if node.attribute("mode", "nearest") != "nearest" or {len(source), len(out)} != {IMAGE}:
             return 0
         if node.op == "Resize" and node.graph.opset >= _SIZED_RESIZE:
             mode = node.attribute("coordinate_transformation_mode", "half_pixel")

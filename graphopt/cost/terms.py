@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CONVOLUTION_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped"})
 
-CONVOLUTION_TERMS = ("call", "mac", "out", "tile", "pass", "line", "column",
+CONVOLUTION_TERMS = ("call", "mac", "out", "tile", "pass", "patch", "line", "column",
                      "moved", "far_moved", "spilled",
                      "weight", "far_weight", "cold_weight")  # fmt: skip
 DEPTHWISE_TERMS = ("call", "mac", "out", "tile", "line", "moved", "far_moved", "spilled", "weight")
@@ -118,10 +118,12 @@ def terms(signature: Signature, grid: Grid, resident_bytes: int = 0) -> dict[str
 
     ``call`` 1; ``mac`` 1e6 multiply-accumulates, channels rounded up to blocks; thousands of:
     ``out`` outputs (starts of a sum), ``tile`` products of the tiles of a line, ``pass`` reads of
-    inputs, ``line`` lines, ``column`` weights to pack or to read, ``element`` outputs, ``visit``
-    further elements of pooling windows; kilobytes of: ``moved`` activations, ``spilled`` those that do not
-    fit into the near cache, ``weight`` constants, ``far_weight`` those that the near cache does
-    not keep from one inference to the next, ``cold_weight`` those that no cache keeps.
+    inputs, ``patch`` inputs copied side by side for a window, ``line`` lines, ``column`` weights
+    to pack or to read, ``element`` outputs, ``visit`` further elements of pooling windows;
+    kilobytes of: ``moved`` activations, ``far_moved`` those of a model whose constants fill the
+    near cache, ``spilled`` those that do not fit into it, ``weight`` constants, ``far_weight``
+    those that the near cache does not keep from one inference to the next, ``cold_weight`` those
+    that no cache keeps.
 
     Args:
         signature: the kernel.
@@ -171,6 +173,7 @@ def _products(signature: Signature, product: Product, grid: Grid) -> dict[str, f
         "out": rows * columns * groups / 1e3,
         "tile": tiles * reduction * columns * groups / 1e3,
         "pass": rows * reduction * groups * math.ceil(columns / _FILTERS) / 1e3,
+        "patch": rows * reduction * groups / 1e3 if product.window > 1 else 0.0,
         "line": lines * groups / 1e3,
         "column": columns * reduction * groups / 1e3,
     }

@@ -67,8 +67,9 @@ class Value:
         if self._tensor is not None:
             # Before IR version 4 every initializer had to be listed as an input: not an override.
             return self._tensor if self.graph.root.ir_version < 4 or not self.is_input else None
-        if self.producer is not None and self.producer.op == "Constant":
-            return self.producer.constant_tensor()
+        producer = self.producer
+        if producer is not None and producer.op == "Constant" and not producer.domain:
+            return producer.constant_tensor()
         return None
 
     @property

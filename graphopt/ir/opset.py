@@ -11,6 +11,7 @@ import onnx.defs
 import onnx.version_converter
 
 from graphopt.errors import ModelError
+from graphopt.ir.conversion import obstacle, repair
 from graphopt.ir.function import Function
 from graphopt.ir.serde import graph_from_model, model_from_graph
 from graphopt.ir.sparse import SparseTensor
@@ -35,14 +36,17 @@ def upgrade_opset(graph: Graph, version: int) -> None:
     metadata and doc strings of the nodes that stayed, and quantization annotations.
 
     Raises:
-        ModelError: G205, onnx's converter has no rule for an operator of the model, or a local
-            function uses an operator that changed.
+        ModelError: G205, onnx's converter has no rule, or a wrong one, for an operator of the
+            model, or a local function uses an operator that changed.
     """
     if graph.opset >= version:
         return
     functions = tuple(_upgraded(f, version) for f in graph.functions)
     if _has_sparse(graph):
         raise _refusal(graph.opset, version, "sparse initializers are not converted")
+    wrong = obstacle(graph, version)
+    if wrong is not None:
+        raise _refusal(graph.opset, version, wrong)
     withheld = _large(graph)
 
     def encode(name: str, tensor: Tensor) -> onnx.TensorProto:
@@ -58,6 +62,7 @@ def upgrade_opset(graph: Graph, version: int) -> None:
         if value is not None:
             converted.set_tensor(value, tensor)
     _carry_over(graph, converted)
+    repair(graph, converted)
     converted.functions = functions
     graph.assign(converted)
 
@@ -67,7 +72,7 @@ def _converted(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     try:
         converted = onnx.version_converter.convert_version(model, version)
     except (RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
-        reason = re.sub(r"^\S+:\d+: \w+: ", "", str(error).strip().splitlines()[0])[:160]
+        reason = re.sub(r"^\S+:\d+: [\w()]+: ", "", str(error).strip().splitlines()[0])[:160]
         raise _refusal(before, version, reason) from error
     needed = onnx.helper.find_min_ir_version_for(list(converted.opset_import), ignore_unknown=True)
     converted.ir_version = max(model.ir_version, needed)

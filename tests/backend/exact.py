@@ -58,9 +58,7 @@ def assert_equal_outputs(
         _assert_equal(one, other, rtol, atol, f"{who}, output {index}", scaled)
 
 
-def _assert_equal(
-    one: Any, other: Any, rtol: float, atol: float, who: str, scaled: bool
-) -> None:
+def _assert_equal(one: Any, other: Any, rtol: float, atol: float, who: str, scaled: bool) -> None:
     if isinstance(one, list | tuple):
         assert isinstance(other, list | tuple), f"{who}: no sequence"
         assert len(one) == len(other), f"{who}: {len(other)} elements, not {len(one)}"
@@ -81,14 +79,19 @@ def _assert_equal(
 
 
 def _assert_close(
-    one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], rtol: float, atol: float, who: str,
+    one: np.ndarray[Any, Any],
+    other: np.ndarray[Any, Any],
+    rtol: float,
+    atol: float,
+    who: str,
     scaled: bool,
 ) -> None:
     if one.dtype.name == "bfloat16":
         # Two units in the last place; numpy does not promote the type itself.
         rtol = max(rtol, 2**-6)
-    if one.dtype.kind == "V" or one.dtype.name.startswith(("bfloat", "float8", "float4", "int4",
-                                                           "uint4", "int2", "uint2")):
+    if one.dtype.kind == "V" or one.dtype.name.startswith(
+        ("bfloat", "float8", "float4", "int4", "uint4", "int2", "uint2")
+    ):
         try:
             one, other = one.astype(np.float32), other.astype(np.float32)
         except (TypeError, ValueError):

@@ -129,8 +129,13 @@ THREADS = (
     ),
     Thread(
         "outputs that are inputs, constants, and each other",
-        ("onnxsim/onnxsim#260", "onnxsim/onnxsim#227", "onnxsim/onnxsim#308", "inisis/OnnxSlim#329",
-         "microsoft/onnxscript#2728"),
+        (
+            "onnxsim/onnxsim#260",
+            "onnxsim/onnxsim#227",
+            "onnxsim/onnxsim#308",
+            "inisis/OnnxSlim#329",
+            "microsoft/onnxscript#2728",
+        ),
         """m (float[2, 3] x) => (float[2, 3] same, float[2, 3] twin, float[2, 3] joined,
                                   float[3] ones, int64[2] shape, float[2, 3] a, float[2, 3] b)
         <float[3] k> {
@@ -450,4 +455,3 @@ THREADS = (
         }""",
     ),
 )
-

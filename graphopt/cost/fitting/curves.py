@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 LEAST_SAMPLES = 6
 """Fewer samples than this get a curve of the fewest terms, or none."""
 
+FEW_SAMPLES = 12
+_FEW_SOURCES = 3
+"""Fewer samples, or from fewer sources, only scale the curve of the coarser class."""
+
+_ANY = ".any"
+"""End of the name of the curve of kernels of every kind, too coarse to be scaled."""
+
 _FEWEST_SAMPLES = 2
 _FEWEST_TERMS = ("mac", "element")
 """What a kernel is worth that was met only twice: its time in proportion to its size."""
@@ -31,7 +38,7 @@ FLOOR_US = 1.0
 
 _SIMPLE = ("call", "mac", "out", "element", "visit", "moved", "weight", "cold_weight")
 _MORE = (*_SIMPLE, "far_moved", "far_weight", "spilled", "column")
-TERM_SETS: tuple[tuple[str, ...], ...] = (_SIMPLE, _MORE, (*_MORE, "tile", "pass", "line"))
+TERM_SETS: tuple[tuple[str, ...], ...] = (_SIMPLE, _MORE, (*_MORE, "tile", "pass", "patch", "line"))
 """Terms to choose from, from few to all."""
 
 _PRICE_OF_TERM = 0.01
@@ -40,12 +47,20 @@ _PRICE_OF_TERM = 0.01
 _HOLD = 1e-3
 """How strongly a coefficient is held at 0, relative to one sample."""
 
-_HOLD_AT_PRIOR = 0.2
+_HOLD_AT_PRIOR = 0.3
 """Relative error of one sample that weighs as much as a coefficient of twice the prior's."""
 
-_HOLD_AT_PARENT = 0.3
+_HOLD_AT_PARENT = 0.1
 _SMALL_SHARE = 0.3
 """The same for a coefficient of the coarser curve, or for one that would explain this share."""
+
+_PART_OF_PARENT = 0.1
+_LEAST = {"call": 0.0}
+"""Least part of the coarser curve's coefficients that a class keeps: a class of which only small
+kernels were measured must not make large ones free."""
+
+_NEVER = 1e-6
+"""Relative size of a term that no sample of a class has."""
 
 _FOLDS = 5
 
@@ -89,13 +104,29 @@ class CurveFitter:
             kept = [i for i in self._members[key] if self.samples[i].source not in leave_out]
             if len(kept) < _FEWEST_SAMPLES:
                 continue
-            names = self._chosen(key, enough=len(kept) >= LEAST_SAMPLES)
-            parent = curves.get(self._parents[key])
-            names = tuple(dict.fromkeys((*names, *(parent.terms if parent else ()))))
-            found = self._solve(np.array(kept), names, parent)
-            chosen = {n: float(c) for n, c in zip(names, found, strict=True) if c > 0}
-            curves[key] = KernelCurve(terms=chosen, points=len(kept))
+            curves[key] = self._curve(key, np.array(kept), curves.get(self._parents[key]))
         return curves
+
+    def _curve(self, key: str, kept: Array, parent: KernelCurve | None) -> KernelCurve:
+        sources = {self.samples[i].source for i in kept}
+        few = len(kept) < FEW_SAMPLES or len(sources) < _FEW_SOURCES
+        if few and parent is not None and not self._parents[key].endswith(_ANY):
+            return self._like_parent(kept, parent)
+        names = self._chosen(key, enough=len(kept) >= LEAST_SAMPLES)
+        above = [t for t in (parent.terms if parent else ()) if t in self._possible(key)]
+        names = tuple(dict.fromkeys((*names, *above)))
+        found = self._solve(kept, names, parent)
+        chosen = {n: float(c) for n, c in zip(names, found, strict=True) if c > 0}
+        return KernelCurve(terms=chosen, points=len(kept))
+
+    def _like_parent(self, kept: Array, parent: KernelCurve) -> KernelCurve:
+        """Return the coarser curve times one factor: the median of measured over predicted."""
+        names = list(parent.terms)
+        predicted = self._matrix(kept, names) @ np.array([parent.terms[n] for n in names])
+        ratios = (self._us[kept] + FLOOR_US) / (predicted + FLOOR_US)
+        factor = float(np.median(ratios))
+        scaled = {n: c if n == "call" else c * factor for n, c in parent.terms.items()}
+        return KernelCurve(terms=scaled, points=len(kept))
 
     def _depth(self, key: str) -> tuple[int, str]:
         """Return how many coarser curves there are: those are fitted first."""
@@ -109,14 +140,18 @@ class CurveFitter:
             return _FEWEST_TERMS
         if key not in self._names:
             members = np.array(self._members[key])
-            kinds = sorted({self.samples[i].signature.kind for i in members})
-            possible = tuple(dict.fromkeys(t for kind in kinds for t in candidate_terms(kind)))
+            possible = self._possible(key)
             sets = list(dict.fromkeys(tuple(t for t in possible if t in s) for s in TERM_SETS))
             prices = [
                 self._error(members, names) * (1 + _PRICE_OF_TERM * len(names)) for names in sets
             ]
             self._names[key] = sets[int(np.argmin(prices))]
         return self._names[key]
+
+    def _possible(self, key: str) -> tuple[str, ...]:
+        """Return the terms that make sense for the kinds of kernels of a class."""
+        kinds = sorted({self.samples[i].signature.kind for i in self._members[key]})
+        return tuple(dict.fromkeys(t for kind in kinds for t in candidate_terms(kind)))
 
     def _matrix(self, members: Array, names: Sequence[str]) -> Array:
         return np.array([[self._terms[i].get(name, 0.0) for name in names] for i in members])
@@ -127,15 +162,21 @@ class CurveFitter:
         weight = self._weight[members]
         matrix = self._matrix(members, names) * weight[:, None]
         ridge, centre = self._held(matrix, names, parent)
-        return robust_nnls(matrix, self._us[members] * weight, ridge, centre)
+        least = np.zeros(len(names))
+        if parent is not None:
+            least = np.array([_LEAST.get(n, _PART_OF_PARENT) * parent.terms.get(n, 0.0) for n in names])
+        goal = self._us[members] * weight - matrix @ least
+        found: Array = least + robust_nnls(matrix, goal, ridge, np.maximum(centre - least, 0.0))
+        return found
 
     def _held(
         self, matrix: Array, names: Sequence[str], parent: KernelCurve | None = None
     ) -> tuple[Array, Array]:
         """Return how strongly each coefficient is held, and where.
 
-        A class is held at the curve of the coarser one above it, and that at the prior; what is
-        expected of neither is held at 0, so that few samples are not explained by many terms.
+        A class is held at the curve of the coarser one above it, and that at the prior, as is the
+        cost of a call; what is expected of neither is held at 0, so that few samples are not
+        explained by many terms.
         """
         ridge = _HOLD * (matrix**2).mean(axis=0)
         centre = np.array([self._prior.get(name, 0.0) for name in names])
@@ -144,8 +185,8 @@ class CurveFitter:
         if parent is not None:
             above = np.array([parent.terms.get(name, 0.0) for name in names])
             size = np.sqrt((matrix**2).mean(axis=0))
-            typical = np.maximum(above, _SMALL_SHARE / np.maximum(size, 1e-12))
-            mask = (above > 0) | ~known
+            typical = np.maximum(above, _SMALL_SHARE / np.maximum(size, _NEVER))
+            mask = ((above > 0) | ~known) & np.array([name != "call" for name in names])
             ridge[mask] = (_HOLD_AT_PARENT / typical[mask]) ** 2
             centre[mask] = above[mask]
         return ridge, centre

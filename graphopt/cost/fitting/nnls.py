@@ -25,15 +25,13 @@ def nnls(matrix: Array, goal: Array, ridge: Array | None = None, centre: Array |
         ridge: how strongly each coefficient is held; not held when None.
         centre: where it is held; 0 when None.
     """
-    scale = np.sqrt((matrix**2).sum(axis=0))
-    scale[scale == 0] = 1.0
-    scaled = matrix / scale
-    gram, moment = scaled.T @ scaled, scaled.T @ goal
+    gram, moment = matrix.T @ matrix, matrix.T @ goal
     if ridge is not None:
-        held = ridge / scale**2
-        gram = gram + np.diag(held)
-        moment = moment + held * (0.0 if centre is None else centre * scale)
-    result: Array = _active_set(gram, moment) / scale
+        gram = gram + np.diag(ridge)
+        moment = moment + ridge * (0.0 if centre is None else centre)
+    scale = np.sqrt(np.diag(gram))
+    scale[scale == 0] = 1.0
+    result: Array = _active_set(gram / np.outer(scale, scale), moment / scale) / scale
     return result
 
 
@@ -43,7 +41,7 @@ def robust_nnls(
     ridge: Array | None = None,
     centre: Array | None = None,
     *,
-    width: float = 2.0,
+    width: float = 4.0,
     rounds: int = 5,
 ) -> Array:
     """Return the same with Huber's loss: residuals beyond ``width`` times their spread weigh less.
@@ -67,15 +65,19 @@ def robust_nnls(
 def _active_set(gram: Array, moment: Array) -> Array:
     size = len(moment)
     free = np.zeros(size, dtype=bool)
+    refused = np.zeros(size, dtype=bool)
     found = np.zeros(size)
-    for _ in range(10 * size + 10):
+    limit = _TOLERANCE * max(1.0, float(np.abs(moment).max(initial=0.0)))
+    for _ in range(10 * size):
         slope = moment - gram @ found
-        slope[free] = -np.inf
-        best = int(np.argmax(slope)) if size else 0
-        if size == 0 or slope[best] <= _TOLERANCE * max(1.0, float(np.abs(moment).max())):
+        slope[free | refused] = -np.inf
+        best = int(np.argmax(slope))
+        if slope[best] <= limit:
             break
         free[best] = True
         found = _descend(gram, moment, found, free)
+        # Of two columns that are nearly the same, one may be refused by rounding errors alone.
+        refused = np.zeros(size, dtype=bool) if free[best] else refused | (np.arange(size) == best)
     return found
 
 
@@ -91,7 +93,7 @@ def _descend(gram: Array, moment: Array, found: Array, free: Array) -> Array:
         steps = found[blocked] / np.maximum(found[blocked] - wanted[blocked], 1e-300)
         step = float(steps.min())
         found = found + step * (wanted - found)
-        free &= found > 1e-14
+        free[blocked[steps <= step]] = False
         found[~free] = 0.0
         if not free.any():
             return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ACTIVATIONS = frozenset({"moved", "spilled"})
 _WEIGHTS = frozenset({"weight", "far_weight", "cold_weight", "column"})
+_STARTS = frozenset({"out", "tile", "pass", "line"})
 _PRODUCTS = frozenset({"gemm", "gemv", "attention", *MATRIX_PRODUCTS, *RECURRENT})
 
 
@@ -28,8 +29,9 @@ def group_of(key: str, term: str) -> str:
     """Return the group of a curve's term: terms of one group change together between devices.
 
     ``call`` and ``weights`` whatever the kernel is; ``activations`` of kernels with products;
-    arithmetic by precision and family: conv, pointwise, depthwise, grouped, product, pool, element,
-    the last two with the bytes that their kernels move.
+    by precision, ``starts`` of sums (outputs, lines, tiles, passes over the inputs), and arithmetic
+    by family: conv, pointwise, depthwise, grouped, product, pool, element, the last two with the
+    bytes that their kernels move.
 
     Args:
         key: name of the curve, "dtype.kind" or "dtype.Kernel".
@@ -41,6 +43,8 @@ def group_of(key: str, term: str) -> str:
         return "weights"
     dtype, name = key.split(".")[:2]
     family = _family(name)
+    if term in _STARTS and family not in {"element", "pool"}:
+        return f"{'int8' if dtype == 'int8' else 'float'}.starts"
     if term in _ACTIVATIONS and family not in {"element", "pool"}:
         return "activations"
     return f"{'int8' if dtype == 'int8' else 'float'}.{family}"

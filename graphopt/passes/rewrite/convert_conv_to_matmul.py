@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
 
+_UNPADDED = frozenset({"NOTSET", "VALID"})
 _FUSED = frozenset({"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
 
 
@@ -71,7 +72,9 @@ def _is_pointwise(node: Node) -> bool:
         return False
     if bias is not None and not bias.is_constant:
         return False
-    # With padding the output has more than one point, which its shape shows.
+    # With strides a padded point may be the only one that is left of the output.
+    if any(node.attribute("pads", [])) or node.attribute("auto_pad", "NOTSET") not in _UNPADDED:
+        return False
     shape = static_shape(node.outputs[0])
     kernel = math.prod(weight.tensor.shape[2:])
     return (

@@ -99,10 +99,10 @@ def _gather(graph: Graph, clip: Node) -> bool:
         _remove_chain(graph, reader)
         return True
     divided = _only_reader(reader.outputs[0])
-    is_product = reader.op == "Mul" and not reader.domain and set(reader.inputs) == {source, clip.outputs[0]}
-    if not is_product or divided is None or not _is_sixth(
-        divided, reader.outputs[0], source
-    ):
+    is_product = (
+        reader.op == "Mul" and not reader.domain and set(reader.inputs) == {source, clip.outputs[0]}
+    )
+    if not is_product or divided is None or not _is_sixth(divided, reader.outputs[0], source):
         return False
     _write_product(graph, divided, source)
     _remove_chain(graph, divided)

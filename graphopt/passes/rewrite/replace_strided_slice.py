@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from graphopt import ir
+from graphopt.analysis import integers, scalar
 from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
 
@@ -97,12 +98,9 @@ def _added_channels(pad: Node) -> tuple[int, int] | None:
     """Return the zeros before and after the channels, where nothing else is padded."""
     source = pad.inputs[0]
     widths = _constant(pad, 1)
-    value = _constant(pad, 2)
     if source is None or source.dtype is not DType.FLOAT or widths is None:
         return None
-    if pad.attribute("mode", "constant") != "constant" or (value is not None and value != [0]):
-        return None
-    if len(pad.inputs) > 2 and pad.inputs[2] is not None and value is None:
+    if pad.attribute("mode", "constant") != "constant" or not _pads_zeros(pad):
         return None
     rank = len(source.shape or ())
     if rank < 3 or len(pad.inputs) > 3 or len(widths) != 2 * rank:
@@ -114,6 +112,11 @@ def _added_channels(pad: Node) -> tuple[int, int] | None:
     return before[1], after[1]
 
 
+def _pads_zeros(pad: Node) -> bool:
+    given = pad.inputs[2] if len(pad.inputs) > 2 else None
+    return given is None or scalar(given) == 0.0
+
+
 def _steps(value: Value) -> list[int] | None:
     """Return the steps by spatial axis of the Slice that alone makes ``value``, from the start."""
     node = value.producer
@@ -123,12 +126,14 @@ def _steps(value: Value) -> list[int] | None:
     if value.is_output or source is None or source.shape is None:
         return None
     rank = len(source.shape)
-    starts, ends, steps = (_constant(node, i) for i in (1, 2, 4))
-    axes = _constant(node, 3) if len(node.inputs) > 3 and node.inputs[3] is not None else None
+    starts, ends = _constant(node, 1), _constant(node, 2)
     if starts is None or ends is None or any(starts):
         return None
-    steps = steps or [1] * len(starts)
-    axes = list(range(len(starts))) if axes is None else [a % rank for a in axes]
+    axes = _constant(node, 3, list(range(len(starts))))
+    steps = _constant(node, 4, [1] * len(starts))
+    if axes is None or steps is None:
+        return None
+    axes = [a % rank for a in axes]
     found = [1] * rank
     for axis, end, step in zip(axes, ends, steps, strict=True):
         size = source.shape[axis]
@@ -138,8 +143,7 @@ def _steps(value: Value) -> list[int] | None:
     return found[2:] if found[:2] == [1, 1] else None
 
 
-def _constant(node: Node, index: int) -> list[int] | None:
+def _constant(node: Node, index: int, default: list[int] | None = None) -> list[int] | None:
+    """Return the integers of a constant input; ``default`` where it is omitted."""
     value = node.inputs[index] if len(node.inputs) > index else None
-    if value is None or not value.is_constant:
-        return None
-    return [int(v) for v in value.array().reshape(-1)]
+    return default if value is None else integers(value)

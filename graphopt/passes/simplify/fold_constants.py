@@ -81,7 +81,7 @@ def _store_constant_nodes(graph: Graph) -> int:
     for node in graph.nodes("Constant"):
         tensor = node.constant_tensor()
         output = node.outputs[0]
-        if tensor is None or output.is_output or tensor.dtype is DType.STRING:
+        if node.domain or tensor is None or output.is_output or tensor.dtype is DType.STRING:
             continue
         graph.replace_uses(output, graph.add_constant(f"{output.name}_value", tensor))
         graph.remove(node)

@@ -33,7 +33,7 @@ class FuseConvBatchnorm:
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Fuse every pair whose parameters are constant; say why others stay."""
         fused = 0
-        for norm in graph.nodes("BatchNormalization"):
+        for norm in [n for n in graph.nodes("BatchNormalization") if not n.domain]:
             reason = _obstacle(norm)
             if reason is not None:
                 context.explain(norm, reason)
@@ -58,6 +58,8 @@ def _obstacle(norm: Node) -> str | None:
         return f"`{source.name}` is used elsewhere as well"
     if norm.attribute("training_mode", 0) or any(v.uses or v.is_output for v in norm.outputs[1:]):
         return "it is in training mode"
+    if not norm.attribute("spatial", 1):
+        return "it normalizes each position by itself"
     parameters = [*norm.inputs[1:5], *producer.inputs[1:]]
     fixed = [v for v in parameters if v is not None]
     loose = next((v for v in fixed if not v.is_constant), None)

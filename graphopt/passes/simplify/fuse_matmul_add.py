@@ -55,7 +55,8 @@ def _only_add(product: Node) -> Node | None:
     if output.is_output or len(output.uses) != 1:
         return None
     reader = output.consumers[0]
-    return reader if reader.op == "Add" and reader.graph is product.graph else None
+    plain = reader.op == "Add" and not reader.domain and reader.graph is product.graph
+    return reader if plain else None
 
 
 def _row(product: Node, add: Node) -> Value | None:

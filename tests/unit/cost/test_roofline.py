@@ -54,6 +54,9 @@ def test_basis_says_whether_peaks_were_measured(net, estimate):
 )
 def test_float_cost_grows_with_channels(net_type, channels, target, size):
     small, large = sorted(channels)
+    if TARGETS[target].compute.layouts.get("float32") == "blocked":
+        # Few channels, and other numbers than multiples of four, are executed in another layout.
+        small, large = (16 + count // 4 * 4 for count in (small, large))
 
     def cost(count: int) -> float:
         built = net_type((1, 8, size, size)).conv(count).conv(8, 1).conv(8, group=8).done()

@@ -131,7 +131,11 @@ def _gather(node: Node, x: Array) -> list[Array] | None:
     index = node.inputs[1]
     if index is None or not index.is_constant:
         return None
-    return [np.take(x, np.asarray(index.array()), axis=node.attribute("axis", 0))]
+    axis = node.attribute("axis", 0)
+    places = np.asarray(index.array())
+    if np.any((places < -x.shape[axis]) | (places >= x.shape[axis])):
+        return None
+    return [np.take(x, places, axis=axis)]
 
 
 def _unpadded(node: Node, x: Array) -> list[Array] | None:

@@ -131,7 +131,9 @@ def test_noise_widens_the_interval_and_few_models_do() -> None:
 def test_groups_of_terms() -> None:
     assert group_of("float32.conv", "mac") == "float.conv"
     assert group_of("float32.conv.plain", "moved") == "activations"
-    assert group_of("int8.QLinearConv", "out") == "int8.conv"
+    assert group_of("int8.QLinearConv", "out") == "int8.starts"
+    assert group_of("int8.QLinearConv", "mac") == "int8.conv"
+    assert group_of("float32.MaxPool", "visit") == "float.pool"
     assert group_of("float32.MatMul", "mac") == "float.product"
     assert group_of("float32.Softmax", "moved") == "float.element"
     assert group_of("float32.gemv", "cold_weight") == "weights"
