@@ -6,6 +6,7 @@ import contextlib
 import math
 from typing import TYPE_CHECKING
 
+from graphopt.analysis import static_shape
 from graphopt.analysis.symbols import learn_sizes
 from graphopt.cost.loading import prepare
 from graphopt.ir import infer_shapes
@@ -78,8 +79,8 @@ def _shape_products(graph: Graph) -> bool:
             continue
         left, right, output = node.inputs[0], node.inputs[1], node.outputs[0]
         columns = int(node.attribute("N", 0)) or (dims(right)[-1] if dims(right) else 0)
-        if output.shape is None and left is not None and left.shape and columns:
-            output.shape = (*left.shape[:-1], columns)
+        if static_shape(output) is None and columns and (rows := static_shape(left)):
+            output.shape = (*rows[:-1], columns)
             output.dtype = output.dtype or DType.FLOAT
             found = True
     return found

@@ -78,7 +78,7 @@ def signature_of(kernel: Kernel) -> Signature:
 
 
 def _attention(node: Node) -> Product | None:
-    """Return the products of a fused attention as one: as many rows and columns as it has outputs."""
+    """Return the products of a fused attention as one product with as many outputs."""
     macs, out = macs_of(node), dims(node.outputs[0])
     if not macs or not out:
         return None
@@ -144,7 +144,8 @@ def _kept_run(node: Node, out: tuple[int, ...]) -> int:
     leading = 0
     while leading < len(out) and order[leading] == leading:
         leading += 1
-    if math.prod(out[:leading]) == 1 and _is_one_matrix([a for a in order if out[order.index(a)] > 1]):
+    moved = [axis for place, axis in enumerate(order) if out[place] > 1]
+    if math.prod(out[:leading]) == 1 and _is_one_matrix(moved):
         return 0
     kept = 0
     while kept < len(out) and order[len(out) - 1 - kept] == len(out) - 1 - kept:

@@ -66,13 +66,16 @@ def candidate_terms(kind: str) -> tuple[str, ...]:
 def curve_keys(signature: Signature, grid: Grid) -> tuple[str, ...]:
     """Return the names of the curves for a kernel, the most exact one first.
 
-    Convolutions: "dtype.kind.variant", where a variant is a first layer, an unaligned form or the
-    plain layout. Products: "dtype.Kernel.kind". Others: "dtype.Kernel.layout", "dtype.Kernel".
-    Then for all "dtype.kind", unless nothing is known of the kind, and "dtype.any".
+    Convolutions: "dtype.kind.variant", where a variant is a first layer, an unaligned form, the
+    plain layout, or one place of an image, which is a product with a vector. Products:
+    "dtype.Kernel.kind". Others: "dtype.Kernel.layout", "dtype.Kernel". Then for all "dtype.kind",
+    unless nothing is known of the kind, and "dtype.any".
     """
     kind, dtype = signature.kind, signature.dtype
     name = _COMMON.get(signature.kernel, signature.kernel)
     keys: tuple[str, ...]
+    if kind == "pointwise" and signature.product is not None and signature.product.rows == 1:
+        return (f"{dtype}.{kind}.one", f"{dtype}.gemv", f"{dtype}.any")
     if kind in CONVOLUTION_KINDS and signature.product is not None:
         variant = _variant(signature, signature.product, grid)
         keys = (f"{dtype}.{kind}.{variant}",) if variant else ()
@@ -118,12 +121,12 @@ def terms(signature: Signature, grid: Grid, resident_bytes: int = 0) -> dict[str
 
     ``call`` 1; ``mac`` 1e6 multiply-accumulates, channels rounded up to blocks; thousands of:
     ``out`` outputs (starts of a sum), ``tile`` products of the tiles of a line, ``pass`` reads of
-    inputs, ``patch`` inputs copied side by side for a window, ``line`` lines, ``column`` weights
-    to pack or to read, ``element`` outputs, ``visit`` further elements of pooling windows;
-    kilobytes of: ``moved`` activations, ``far_moved`` those of a model whose constants fill the
-    near cache, ``spilled`` those that do not fit into it, ``weight`` constants, ``far_weight``
-    those that the near cache does not keep from one inference to the next, ``cold_weight`` those
-    that no cache keeps.
+    inputs, ``patch`` inputs copied side by side for a window, ``line`` lines, ``column`` a right
+    operand that is no constant, to be packed in every run, ``element`` outputs, ``visit`` further
+    elements of pooling windows; kilobytes of: ``moved`` activations, ``far_moved`` those of a
+    model whose constants fill the near cache, ``spilled`` those that do not fit into it,
+    ``weight`` constants, ``far_weight`` those that the near cache does not keep from one inference
+    to the next, ``cold_weight`` those that no cache keeps.
 
     Args:
         signature: the kernel.
@@ -175,7 +178,7 @@ def _products(signature: Signature, product: Product, grid: Grid) -> dict[str, f
         "pass": rows * reduction * groups * math.ceil(columns / _FILTERS) / 1e3,
         "patch": rows * reduction * groups / 1e3 if product.window > 1 else 0.0,
         "line": lines * groups / 1e3,
-        "column": columns * reduction * groups / 1e3,
+        "column": 0.0 if signature.weight_bytes else columns * reduction * groups / 1e3,
     }
 
 

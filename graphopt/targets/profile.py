@@ -35,8 +35,9 @@ class DeviceProfile:
         runtime: name and version of what executed the measurements.
         threads: threads that they were taken with.
         governor: the processor's frequency policy; empty where it is not told.
-        curves: by "dtype.Kernel" or "dtype.kind", the first that exists is taken.
-        run_us: fixed cost of one inference.
+        curves: by name, from exact ones such as "int8.QLinearAdd.channels_last" to "int8.any"; a
+            kernel takes the first of its names that exists (graphopt.cost.terms.curve_keys).
+        run_us: fixed cost of one inference, in microseconds.
         speedup: time with one thread over time with ``n`` threads of long kernels, by n.
         grain_us: one-thread time below which a kernel is not divided among threads.
         low: the 5 % quantile of measured over predicted time of whole models.

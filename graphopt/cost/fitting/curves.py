@@ -164,7 +164,9 @@ class CurveFitter:
         ridge, centre = self._held(matrix, names, parent)
         least = np.zeros(len(names))
         if parent is not None:
-            least = np.array([_LEAST.get(n, _PART_OF_PARENT) * parent.terms.get(n, 0.0) for n in names])
+            least = np.array(
+                [_LEAST.get(n, _PART_OF_PARENT) * parent.terms.get(n, 0.0) for n in names]
+            )
         goal = self._us[members] * weight - matrix @ least
         found: Array = least + robust_nnls(matrix, goal, ridge, np.maximum(centre - least, 0.0))
         return found
@@ -184,8 +186,8 @@ class CurveFitter:
         ridge[known] = (_HOLD_AT_PRIOR / centre[known]) ** 2
         if parent is not None:
             above = np.array([parent.terms.get(name, 0.0) for name in names])
-            size = np.sqrt((matrix**2).mean(axis=0))
-            typical = np.maximum(above, _SMALL_SHARE / np.maximum(size, _NEVER))
+            share = _SMALL_SHARE / np.maximum(matrix.max(axis=0), _NEVER)
+            typical = np.maximum(above, np.where(known, centre, share))
             mask = ((above > 0) | ~known) & np.array([name != "call" for name in names])
             ridge[mask] = (_HOLD_AT_PARENT / typical[mask]) ** 2
             centre[mask] = above[mask]

@@ -30,6 +30,9 @@ _FOLDS = 5
 _FEWEST_MODELS = 3
 """Whole models that the cost of a run is found from."""
 
+_HOLD = 0.1
+"""Relative error of a model that weighs as much as twice the expected cost of a run."""
+
 _SCALES = (0.6, 1.6)
 """What kernels in a model may take, relative to what they were measured to take."""
 
@@ -63,7 +66,8 @@ def fit(measurements: Measurements) -> DeviceProfile:
     fitter = CurveFitter(samples, grid, prior_times(base))
     models = [m for m in measurements.models if m.threads == threads and m.kernels]
     curves = with_intervals(fitter, grid)
-    run_us, scale = fit_run(models, curves, grid, measurements.bias.get("run_us", 0.0))
+    expected = measurements.bias.get("run_us", 0.0) or base.compute.run_us
+    run_us, scale = fit_run(models, curves, grid, expected)
     speedup, grain = fit_threads(_pairs(measurements, threads))
     profile = DeviceProfile(
         device=str(measurements.device.get("processor", "")),
@@ -100,7 +104,8 @@ def fit_run(
 ) -> tuple[float, float]:
     """Return (cost of one inference besides its kernels, scale of the kernels) by relative error.
 
-    ``run_us`` and a scale of 1 are what too few models leave as it is.
+    ``run_us`` is what is expected: long models do not tell it. It and a scale of 1 are left as
+    they are by too few models.
     """
     if len(models) < _FEWEST_MODELS:
         return run_us, 1.0
@@ -108,14 +113,18 @@ def fit_run(
     sums = np.array([model_us(m.kernels, bare, grid) for m in models])
     actual = np.array([m.min_us for m in models])
     matrix = np.stack([np.ones_like(sums), sums], axis=1) / actual[:, None]
-    found = robust_nnls(matrix, np.ones_like(actual))
+    expected = max(run_us, 1.0)
+    ridge = np.array([(_HOLD / expected) ** 2, 0.0])
+    found = robust_nnls(matrix, np.ones_like(actual), ridge, np.array([expected, 0.0]))
     return float(found[0]), float(np.clip(found[1], *_SCALES))
 
 
 def scaled(curves: Mapping[str, KernelCurve], scale: float) -> dict[str, KernelCurve]:
-    """Return the curves with every coefficient multiplied."""
+    """Return the curves with every coefficient multiplied, and rounded to 5 digits."""
     return {
-        key: dataclasses.replace(curve, terms={t: c * scale for t, c in curve.terms.items()})
+        key: dataclasses.replace(
+            curve, terms={t: float(f"{c * scale:.5g}") for t, c in curve.terms.items()}
+        )
         for key, curve in curves.items()
     }
 
@@ -148,7 +157,7 @@ def _add_ratio(
 
 def _with_interval(curve: KernelCurve, ratios: Sequence[float]) -> KernelCurve:
     low, high = conformal(ratios)
-    return dataclasses.replace(curve, low=low, high=high)
+    return dataclasses.replace(curve, low=round(low, 4), high=round(high, 4))
 
 
 def _model_interval(
@@ -162,9 +171,7 @@ def _model_interval(
         others = [m for m in models if m.family != family]
         run_us, scale = fit_run(others, curves, grid, profile.run_us)
         left = dataclasses.replace(profile, curves=scaled(curves, scale), run_us=run_us)
-        ratios += [
-            m.min_us / model_us(m.kernels, left, grid) for m in models if m.family == family
-        ]
+        ratios += [m.min_us / model_us(m.kernels, left, grid) for m in models if m.family == family]
     return conformal(ratios, wide=_DEFAULT_MODEL)
 
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-10
 
 
-def nnls(matrix: Array, goal: Array, ridge: Array | None = None, centre: Array | None = None) -> Array:
+def nnls(
+    matrix: Array, goal: Array, ridge: Array | None = None, centre: Array | None = None
+) -> Array:
     """Return x >= 0 that minimises |A x - b|^2 + sum ridge * (x - centre)^2.
 
     The active-set method on the normal equations, with columns scaled to unit length (Lawson and

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from graphopt.cost.profiling.measurements import KernelRow, Measurements
     from graphopt.cost.signature import Signature
 
-CHAIN_WEIGHT = 0.05
+CHAIN_WEIGHT = 0.2
 """What a kernel in a chain of its like counts: its tensors are nearer than those in a model."""
 
 CHAIN_LENGTH = 4
@@ -56,7 +56,10 @@ def samples_of(measurements: Measurements, threads: int, activations: str) -> tu
     resident = _resident(rows)
     return merged(
         Sample(
-            row.signature, row.min_us, row.source, resident[row.source, row.context],
+            row.signature,
+            row.min_us,
+            row.source,
+            resident[row.source, row.context],
             CHAIN_WEIGHT if row.context == CHAIN else 1.0,
         )
         for row in rows
