@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "compile": ("graphopt.cli.compile", "Compile a model for a target."),
     "inspect": ("graphopt.cli.inspect", "Show what a model is made of."),
-    "estimate": ("graphopt.cli.estimate", "Estimate latency, memory and energy on a target."),
+    "estimate": ("graphopt.cli.estimate", "Estimate latency, memory and energy on targets."),
     "analyze": ("graphopt.cli.analyze", "Show what loses accuracy, or what can be pruned."),
     "bench": ("graphopt.cli.bench", "Time a model on this machine."),
     "profile": ("graphopt.cli.profile", "Measure a device for better estimates."),

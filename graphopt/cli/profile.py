@@ -48,7 +48,7 @@ def command(
     threads: int | None,
     base: str | None,
 ) -> None:
-    """Measure a device, so that estimates for it rest on measurements.
+    """Measure a device for better estimates.
 
     Without options this machine is measured, once, with the whole of its processor: the target
     `host` uses the profile from then on. For another device, --bundle writes a program that needs

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, shell_complete=complete_targets)
 @pass_settings
 def command(settings: Settings, name: str | None) -> None:
-    """List the targets, or explain one: every figure, and what it rests on."""
+    """List the targets, or explain one.
+
+    An explanation has every figure and what it rests on.
+    """
     from graphopt.cli.render_targets import target_list, target_page
 
     terminal, registry = Terminal(settings), settings.registry

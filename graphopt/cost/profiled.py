@@ -148,7 +148,7 @@ def _latency(
     total = measured + assumed
     unsure = max(target.uncertainty, _ROOFLINE_UNCERTAINTY)
     count = sum(known for _, known in priced)
-    basis = f"{count} of {len(priced)} kernels from measured curves"
+    basis = f"{count} of {len(priced)} kernels from the profile's curves"
     if assumed > 0:
         basis += f", {assumed / total:.0%} of the time from the figures of {profile.base}"
     return Figure(

@@ -68,7 +68,10 @@ def is_small(case: Case) -> bool:
     return case.model.ByteSize() < 1 << 20 and not case.name.startswith("light_")
 
 
-@pytest.mark.parametrize("group", groups())
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param(g, marks=pytest.mark.slow) if g.startswith("light/") else g for g in groups()],
+)
 def test_on_cases_as_they_are(group: str) -> None:
     for case in load(group):
         check(case.name, case.model, first_feed(case), tuple(EXACT_PASSES))

@@ -181,30 +181,56 @@ def shortcut(b: Builder) -> None:
     b.keep(name, (x.shape[0], int(x.shape[1]) + more + 1, height, width))
 
 
+class _Ranks:
+    """Draws how many axes constants of one element have, perhaps one more than the value."""
+
+    def __init__(self, b: Builder, x: Item) -> None:
+        self._b = b
+        self._x = x
+        # The open axis must stay in front.
+        self._most = x.rank + int(OPEN not in x.shape and x.rank < 4 and b.flag())
+        self._widest = 0
+
+    def filled(self, value: float) -> str:
+        """Return a constant of one element."""
+        rank = self._b.pick([0, 1, self._most]) if self._most else 0
+        rank = min(rank, self._most)
+        self._widest = max(self._widest, rank)
+        return self._b.filled(value, rank)
+
+    def keep(self, name: str) -> None:
+        """Make what was computed with the constants a value."""
+        shape = self._x.shape
+        self._b.keep(name, (1, *shape) if self._widest > len(shape) else shape)
+
+
 def layer_norm(b: Builder) -> None:
     """Spell a layer or root-mean-square normalization, with constants of several ranks."""
     x = b.item(least=2)
     if x is None or int(x.shape[-1]) < 3:
         return
-    rank = x.rank
+    ranks = _Ranks(b, x)
     centred = x.name
     plain = b.flag()
     if plain:
         centred = b.call("Sub", [x.name, b.call("ReduceMean", [x.name], axes=[-1])])
-    two = b.filled(2.0, b.number(0, rank))
-    square = b.call("Pow", [centred, two]) if b.flag() else b.call("Mul", [centred, centred])
-    mean = b.call("ReduceMean", [square], axes=[b.pick([-1, rank - 1])])
-    inside = b.call("Add", [mean, b.filled(b.pick([1e-2, 0.5]), b.number(0, rank))])
+    square = (
+        b.call("Pow", [centred, ranks.filled(2.0)])
+        if b.flag()
+        else b.call("Mul", [centred, centred])
+    )
+    mean = b.call("ReduceMean", [square], axes=[-1])
+    inside = b.call("Add", [mean, ranks.filled(b.pick([1e-2, 0.5]))])
     root = b.call("Sqrt", [inside])
     if b.flag():
         name = b.call("Div", [centred, root])
     else:
-        name = b.call("Mul", [centred, b.call("Div", [b.filled(1.0, b.number(0, rank)), root])])
+        name = b.call("Mul", [centred, b.call("Div", [ranks.filled(1.0), root])])
     columns = int(x.shape[-1])
     name = b.call("Mul", [name, b.floats(columns)])
     if b.flag():
         name = b.call("Add", [name, b.floats(*b.pick([(columns,), (1, columns), (1,)]))])
-    b.keep(name, x.shape)
+    ranks.keep(name)
 
 
 def fused_norm(b: Builder) -> None:
@@ -219,17 +245,17 @@ def hard_swish(b: Builder) -> None:
     """Spell a hard sigmoid or swish with constants of several ranks."""
     x = b.item()
     assert x is not None
-    rank = x.rank
-    three = b.filled(b.pick([3.0, 3.0, 2.0]), b.number(0, rank))
+    ranks = _Ranks(b, x)
+    three = ranks.filled(b.pick([3.0, 3.0, 2.0]))
     shifted = b.call("Add", b.pick([[x.name, three], [three, x.name]]))
     name = b.call("Clip", [shifted, b.filled(0.0), b.filled(6.0)])
     if b.flag():
         name = b.call("Mul", [x.name, name])
     if b.flag():
-        name = b.call("Div", [name, b.filled(6.0, b.number(0, rank))])
+        name = b.call("Div", [name, ranks.filled(6.0)])
     else:
-        name = b.call("Mul", [name, b.filled(1 / 6, b.number(0, rank))])
-    b.keep(name, x.shape)
+        name = b.call("Mul", [name, ranks.filled(1 / 6)])
+    ranks.keep(name)
 
 
 def attention(b: Builder) -> None:

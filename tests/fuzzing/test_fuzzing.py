@@ -37,7 +37,7 @@ BATCHES = (2, 3)
 FEWEST_OPERATORS = 60
 
 settings = hypothesis.settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 100,
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,
@@ -131,7 +131,7 @@ def test_the_lossless_recipe_keeps_the_outputs(model: onnx.ModelProto) -> None:
     check(model, {"lossless": steps})
 
 
-@hypothesis.settings(settings, max_examples=400, phases=[hypothesis.Phase.generate])
+@hypothesis.settings(settings, max_examples=200, phases=[hypothesis.Phase.generate])
 @hypothesis.given(model=models())
 def _collect(found: Counter[str], model: onnx.ModelProto) -> None:
     found.update(n.op_type for n in model.graph.node)

@@ -24,17 +24,15 @@ SIZES = (1, 2, 3)
 
 def feeds_of(model: Graph, thread: Thread) -> list[dict[str, Any]]:
     """Return feeds at several sizes of every open dimension."""
-    feeds = []
     mean, deviation = thread.spread
-    for size in SIZES:
-        for feed in random_feeds(model, seed=size, size=size):
-            feeds.append(
-                {
-                    k: np.asarray(v * deviation + mean, v.dtype) if v.dtype.kind == "f" else v
-                    for k, v in feed.items()
-                }
-            )
-    return feeds
+    return [
+        {
+            k: np.asarray(v * deviation + mean, v.dtype) if v.dtype.kind == "f" else v
+            for k, v in feed.items()
+        }
+        for size in SIZES
+        for feed in random_feeds(model, seed=size, size=size)
+    ]
 
 
 def outputs(model: Graph, feeds: list[dict[str, Any]]) -> list[list[Any]]:

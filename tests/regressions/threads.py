@@ -71,8 +71,8 @@ THREADS = (
         "shapes from two open dimensions",
         ("inisis/OnnxSlim#177", "inisis/OnnxSlim#192"),
         """m (float[N, T, 6] x) => (float[A, B, C, D] y, float[E, F] z)
-        <int64[1] axis = {0}, int64 n = {0}, int64 t = {1}, int64[1] two = {2}, int64[1] rest = {-1},
-         int64[1] six = {6}, int64 zero = {0}, int64 step = {1}> {
+        <int64[1] axis = {0}, int64 n = {0}, int64 t = {1}, int64[1] two = {2},
+         int64[1] rest = {-1}, int64[1] six = {6}, int64 zero = {0}, int64 step = {1}> {
           s = Shape (x)
           i = Gather <axis = 0> (s, n)
           j = Gather <axis = 0> (s, t)
@@ -92,9 +92,10 @@ THREADS = (
     Thread(
         "convolutions that share weights before different normalizations",
         ("onnx/optimizer#178", "onnx/optimizer#255", "onnxsim/onnxsim#79", "onnx/onnx#2677"),
-        """m (float[1, 3, 6, 6] p, float[1, 3, 3, 3] q) => (float[1, 4, 6, 6] y, float[1, 4, 3, 3] z)
-        <float[4, 3, 1, 1] w, float[4] c, float[4] g, float[4] h, float[4] s, float[4] t, float[4] m,
-         float[4] v = {0.5, 1.0, 2.0, 0.25}> {
+        """m (float[1, 3, 6, 6] p, float[1, 3, 3, 3] q)
+        => (float[1, 4, 6, 6] y, float[1, 4, 3, 3] z)
+        <float[4, 3, 1, 1] w, float[4] c, float[4] g, float[4] h, float[4] s, float[4] t,
+         float[4] m, float[4] v = {0.5, 1.0, 2.0, 0.25}> {
           a = Conv (p, w, c)
           b = Conv (q, w, c)
           y = BatchNormalization <epsilon = 0.01> (a, g, s, m, v)

@@ -54,7 +54,7 @@ def test_a_curve_prices_its_class(graph):
     assert times == pytest.approx([5 + 100 * 256 * c * 16 * 9 / 1e6 for c in (16, 32)])
     total = sum(k.latency_us for k in found.kernels) + 3.0
     assert found.latency_ms.value == pytest.approx(total / 1e3)
-    assert f"2 of {len(found.kernels)} kernels from measured curves" in found.latency_ms.basis
+    assert f"2 of {len(found.kernels)} kernels from the profile's curves" in found.latency_ms.basis
 
 
 def test_interval_is_that_of_whole_models_where_all_is_measured(graph):
