@@ -45,7 +45,9 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 LANGUAGE = "stories"
 FEEDS = 2
-AGREES_DB = 60.0
+AGREES_DB = {"weight-only": 30.0}
+"""Natively, products with packed weights round their activations to 8 bits; here they do not."""
+FLOAT_DB = 60.0
 """The rounding of float32 in another order of sums leaves more; a wrong kernel leaves much less."""
 SLOWER = 1.03
 
@@ -116,7 +118,7 @@ def faults(rows: list[dict[str, Any]]) -> list[str]:
             result = entry[recipe]
             if "failed" in result:
                 found.append(f"{entry['model']} {recipe}: {result['failed']}")
-            elif result["snr_db"] < AGREES_DB:
+            elif result["snr_db"] < AGREES_DB.get(recipe, FLOAT_DB):
                 found.append(f"{entry['model']} {recipe}: outputs differ, {result['snr_db']} dB")
         default = entry["default"]
         if default.get("times_faster", 1.0) * SLOWER < 1:

@@ -103,4 +103,8 @@ def _constant_shape(node: Node, symbols: Symbols) -> list[int] | None:
             continue
         same = axis < len(source) and size == source[axis]
         shape.append(_COPIED if same else _LEFT_OVER)
-    return shape if shape.count(_LEFT_OVER) < 2 else None
+    if shape.count(_LEFT_OVER) > 1:
+        return None
+    # Beside a copied size of 0 nothing says what -1 is, where the computed shape did.
+    guessed = _LEFT_OVER in shape and _LEFT_OVER not in sizes
+    return None if guessed and _COPIED in shape else shape

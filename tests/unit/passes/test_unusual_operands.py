@@ -125,3 +125,21 @@ def test_a_constant_of_another_domain_is_no_constant() -> None:
     found = open_session(before, optimize=False).run(feeds[0])
     assert_equal_outputs(wanted, found, rtol=0.0, atol=0.0, who="fold-constants")
     assert not np.array_equal(wanted[0], feeds[0]["x"])
+
+
+def test_an_empty_batch_is_still_reshaped() -> None:
+    """Beside a copied size of 0, -1 would have no meaning; the computed shape has one."""
+    before = graph(
+        """m (float[N, T, 6] x) => (float[A, B, C] y)
+        <int64[1] axis = {0}, int64[1] one = {1}, int64[1] two = {2}, int64[1] three = {3}> {
+          s = Shape (x)
+          n = Slice (s, axis, one)
+          t = Slice (s, one, two)
+          r = Mul (t, two)
+          a = Concat <axis = 0> (n, r, three)
+          y = Reshape (x, a) }"""
+    )
+    EXACT_PASSES["fold-shapes"]().run(before, context())
+    session = open_session(before, optimize=False)
+    for batch in (0, 2):
+        assert session.run({"x": np.zeros((batch, 3, 6), np.float32)})[0].shape == (batch, 6, 3)
