@@ -239,6 +239,8 @@ def main() -> None:
         time_many(arguments.many, arguments.rounds, arguments.models or MANY_MODELS)
         return
     content: dict[str, Any] = {"machine": describe(), "rounds": arguments.rounds}
+    if RESULTS.exists():
+        content["time_many"] = json.loads(RESULTS.read_text()).get("time_many", [])
     counts = [int(count) for count in arguments.samples.split(",")]
     chosen = [w for w in workloads(arguments.models) if w.name in MEMORY_MODELS]
     content["memory"] = [row for workload in chosen for row in memory(workload, counts)]
