@@ -190,13 +190,11 @@ def memory(workload: Workload, counts: list[int]) -> list[dict[str, Any]]:
 def repeated(workload: Workload, folder: Path, count: int) -> Path:
     """Write ``count`` samples: the real ones over and over."""
     file = folder / f"{count}.npz"
-    np.savez(
-        file,
-        **{
-            key: np.resize(array, (count, *array.shape[1:]))
-            for key, array in workload.calibration().items()
-        },
-    )
+    arrays: dict[str, Any] = {
+        key: np.resize(array, (count, *array.shape[1:]))
+        for key, array in workload.calibration().items()
+    }
+    np.savez(file, **arrays)
     return file
 
 
