@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     default=True,
     help="Whether to say what int8 and pruning would change.",
 )
-@click.option("--max-ram", type=SIZE, help="What activations may take, such as 256k or 1M.")
+@click.option("--max-ram", type=SIZE, help="What activations may take, such as 256KiB or 1MB.")
 @click.option("--max-flash", type=SIZE, help="What weights and graph may take.")
 @pass_settings
 def command(

@@ -24,18 +24,21 @@ FILE = click.Path(path_type=Path)
 
 
 class _Size(_ParamType):
-    """A number of bytes: 300000, 256k, 1.5M; k, M and G are powers of 1024."""
+    """A number of bytes, in the units of a pruning goal: 300000, 256KiB, 1.5MB."""
 
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the bytes; a usage error where it is no size."""
+        from graphopt.passes.prune.goal import BYTE_UNITS
+
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMG]?)(?:i?B)?\s*", value)
-        if found is None:
-            self.fail(f"`{value}` is no size; write 256k, 1.5M or a number of bytes", param, ctx)
-        return int(float(found[1]) * 1024 ** " kMG".index(found[2].replace("K", "k") or " "))
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+        if found is None or found[2] not in BYTE_UNITS:
+            units = ", ".join(filter(None, BYTE_UNITS))
+            self.fail(f"`{value}` is no size: a number of bytes, or of {units}", param, ctx)
+        return int(float(found[1]) * BYTE_UNITS[found[2]])
 
 
 SIZE = _Size()

@@ -97,3 +97,9 @@ class Terminal:
 def heading(text: str) -> str:
     """Return ``text`` as the header of a table; plain once colour is off."""
     return click.style(text, bold=True)
+
+
+def table(rows: Sequence[Sequence[str]], **how: Any) -> list[str]:
+    """Return aligned rows, the first of which is the header; options as ``layout.columns``."""
+    head, *body = layout.columns(rows, **how)
+    return [heading(head), *body]

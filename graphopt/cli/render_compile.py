@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from graphopt.cli import layout
 from graphopt.cli.progress import outcome
-from graphopt.cli.render import heading
+from graphopt.cli.render import table
 from graphopt.cli.render_analyze import precision
 from graphopt.cli.render_pruned import pruned
 from graphopt.types import Effect
@@ -126,8 +126,7 @@ def _figures(figures: Sequence[FigureRecord]) -> list[str]:
         after = layout.quantity(figure.after, figure.unit)
         percent = layout.change(figure.before, figure.after)
         rows.append((figure.name, before, after, percent, _basis(figure)))
-    head, *body = layout.columns(rows, right=(1, 2, 3))
-    return [heading(head), *body]
+    return table(rows, right=(1, 2, 3))
 
 
 def _basis(figure: FigureRecord) -> str:
@@ -147,8 +146,7 @@ def _candidates(candidates: Sequence[CandidateRecord]) -> list[str]:
         why = f"; {candidate.why}" if candidate.why else ""
         speed = "-" if candidate.speedup is None else f"{candidate.speedup:.2f} x"
         rows.append((candidate.placement, speed, snr, f"{mark}{candidate.source}{why}"))
-    head, *body = layout.columns(rows, right=(1, 2))
-    return [heading(head), *body]
+    return table(rows, right=(1, 2))
 
 
 def census(operators: Sequence[OperatorRecord], *, verbose: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from graphopt.cli import layout
-from graphopt.cli.render import heading
+from graphopt.cli.render import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _what_if(answers: Sequence[WhatIf], base: Estimate) -> list[str]:
                 _QUESTIONS[answer.change],
             )
         )
-    return _table(rows, (1, 2, 3, 4), layout.WIDTH)
+    return table(rows, right=(1, 2, 3, 4), width=layout.WIDTH)
 
 
 def _several(rows: Sequence[TargetEstimate]) -> list[str]:
@@ -132,7 +132,7 @@ def _several(rows: Sequence[TargetEstimate]) -> list[str]:
             )
         )
     lines = [f"One inference of {layout.printable(rows[0].model)}, batch 1"]
-    lines += _table(cells, (1, 2, 3, 4, 5, 6), None)
+    lines += table(cells, right=(1, 2, 3, 4, 5, 6), width=None)
     if any(row.what_if for row in rows):
         questions = "; ".join(f"{name}: {what}" for name, what in _QUESTIONS.items())
         lines += layout.wrap(
@@ -160,7 +160,7 @@ def _comparison(found: Estimates) -> list[str]:
                 layout.change(first.estimate.size_bytes, second.estimate.size_bytes),
             )
         )
-    lines = _table(cells, (1, 2, 3, 4), None)
+    lines = table(cells, right=(1, 2, 3, 4), width=None)
     if len(found.rows) == 1:
         lines += ["", *_by_class(found.rows[0].estimate, found.compared[0].estimate)]
     return lines
@@ -179,7 +179,7 @@ def _by_class(first: Estimate, second: Estimate) -> list[str]:
         )
         for key in keys
     ]
-    return _table(cells, (1, 2, 3), None)
+    return table(cells, right=(1, 2, 3), width=None)
 
 
 def _class_times(estimate: Estimate) -> dict[str, float]:
@@ -208,7 +208,7 @@ def _kernels(kernels: Sequence[KernelCost], *, verbose: bool, width: int | None)
         )
         for k in shown
     ]
-    lines = _table(rows, (0, 1), width)
+    lines = table(rows, right=(0, 1), width=width)
     if len(shown) < len(ordered):
         rest = sum(k.latency_us for k in ordered[_COSTLIEST:])
         left = layout.plural(len(ordered) - len(shown), "more kernel")
@@ -218,8 +218,3 @@ def _kernels(kernels: Sequence[KernelCost], *, verbose: bool, width: int | None)
 
 def _nodes(nodes: Sequence[str]) -> str:
     return nodes[0] if len(nodes) == 1 else f"{nodes[0]} and {len(nodes) - 1} more" if nodes else ""
-
-
-def _table(rows: Sequence[Sequence[str]], right: Sequence[int], width: int | None) -> list[str]:
-    head, *body = layout.columns(rows, right=right, width=width)
-    return [heading(head), *body]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.cli import layout
-from graphopt.cli.render import heading
+from graphopt.cli.render import heading, table
 
 if TYPE_CHECKING:
     from graphopt.api.profiling import Profiled
@@ -61,12 +61,11 @@ def _curves(made: DeviceProfile, *, verbose: bool) -> list[str]:
     rows = [("kernels", "measured", "90 % of times within")]
     for name, curve in sorted(shown.items()):
         rows.append((name, f"{curve.points:,}", _span(curve.low, curve.high)))
-    head, *body = layout.columns(rows, right=(1,))
     left = len(made.curves) - len(shown)
     more = (
         [f"  {layout.plural(left, 'finer class', 'finer classes')}; -v lists all"] if left else []
     )
-    return [heading(head), *body, *more]
+    return [*table(rows, right=(1,)), *more]
 
 
 def _is_class(name: str) -> bool:

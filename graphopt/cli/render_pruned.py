@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.cli import layout
-from graphopt.cli.render import heading
+from graphopt.cli.render import table
 
 if TYPE_CHECKING:
     from graphopt.report import OrderRecord, PrunedSite, PruningRecord
@@ -36,8 +36,7 @@ def pruned(record: PruningRecord | None, *, verbose: bool) -> list[str]:
     shown = record.sites if verbose else record.sites[:_SHOWN]
     rows = [("divergence", "saved", "left", "what")]
     rows += [_row(site, record.metric) for site in shown]
-    head, *body = layout.columns(rows, right=(0, 1), width=None)
-    lines = [layout.printable(title), heading(head), *body]
+    lines = [layout.printable(title), *table(rows, right=(0, 1), width=None)]
     if len(shown) < len(record.sites):
         lines.append(f"  and {len(record.sites) - len(shown)} more; -v lists them")
     tried = f"{layout.plural(record.options, 'option')} tried on"
@@ -57,8 +56,7 @@ def _orders(record: PruningRecord) -> list[str]:
         return [f"  order not asked: {record.orders[0].why}"]
     rows = [("divergence", record.metric, "quantized model", "")]
     rows += [_order(each, record.metric) for each in record.orders]
-    head, *body = layout.columns(rows, right=(0, 1), width=None)
-    return ["", heading(head), *body]
+    return ["", *table(rows, right=(0, 1), width=None)]
 
 
 def _compares(record: PruningRecord) -> bool:

@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.cli import layout
-from graphopt.cli.render import heading
+from graphopt.cli.render import table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from graphopt.report import BenchResult, DiffResult, ModelSummary, PortFacts
-
-
-def _table(rows: Sequence[Sequence[str]], right: Sequence[int], width: int | None) -> list[str]:
-    head, *body = layout.columns(rows, right=right, width=width)
-    return [heading(head), *body]
 
 
 def model_summary(summary: ModelSummary) -> list[str]:
@@ -34,11 +27,11 @@ def model_summary(summary: ModelSummary) -> list[str]:
     lines += layout.columns(ports, width=None)
     by_count = sorted(summary.operators.items(), key=lambda item: (-item[1], item[0]))
     counts = [("operator", "nodes"), *((op, f"{n:,}") for op, n in by_count)]
-    lines += ["", *_table(counts, (1,), None)]
+    lines += ["", *table(counts, right=(1,), width=None)]
     if summary.weights:
         by_size = sorted(summary.weights.items(), key=lambda item: (-item[1], item[0]))
         weights = [("weights", "size"), *((name, layout.size(n)) for name, n in by_size)]
-        lines += ["", *_table(weights, (1,), None)]
+        lines += ["", *table(weights, right=(1,), width=None)]
     return lines
 
 
@@ -74,7 +67,7 @@ def diff_table(result: DiffResult) -> list[str]:
         )
         for o in result.outputs
     ]
-    lines = _table(rows, (1, 2, 3), None)
+    lines = table(rows, right=(1, 2, 3), width=None)
     lines += layout.wrap(f"measured on {layout.plural(result.samples, 'sample')}; {result.basis}")
     if not result.structural:
         return [*lines, "", "structure: no difference"]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt.analysis import stored_bytes
 from graphopt.cost.base import Estimate, KernelCost
 from graphopt.cost.curves import curve_time, grid_of, threaded
-from graphopt.cost.energy import energy_mj, energy_parts
 from graphopt.cost.kernels import group_kernels
 from graphopt.cost.latency import kernel_time
 from graphopt.cost.layout import in_execution_order
-from graphopt.cost.memory import peak_memory
-from graphopt.cost.planning.sharing import sharing_of
 from graphopt.cost.roofline import Roofline
-from graphopt.cost.shapes import sized, unknown_count
+from graphopt.cost.shapes import unknown_count
 from graphopt.cost.signature import signature_of
-from graphopt.cost.size import file_bytes
+from graphopt.cost.whole import Whole
 from graphopt.types import Figure
 
 if TYPE_CHECKING:
@@ -50,45 +47,26 @@ class Profiled:
         """Return the cost of one inference; that of the roofline for a target without a profile."""
         if target.profile is None:
             return Roofline(self.dims).estimate(graph, target)
-        known, bound = sized(graph, self.dims)
-        weights = stored_bytes(graph)
-        grouped = group_kernels(known, target)
-        memory = peak_memory(known, grouped, sharing_of(target))
-        cached = weights + memory.nbytes <= target.memory.cache_bytes
-        kernels, origin = self._kernels(graph, grouped, target)
-        prices = _Prices(target, target.profile, self.threads, weights, cached)
+        whole = Whole.of(graph, target, self.dims)
+        kernels, origin = self._kernels(whole)
+        prices = _Prices(target, target.profile, self.threads, whole.weight_bytes, whole.in_cache)
         priced = [prices.cost(kernel) for kernel in kernels]
-        costs = tuple(cost for cost, _ in priced)
         latency = _latency(priced, target, target.profile)
-        parts = energy_parts(latency.value, costs, target, weights_in_cache=cached)
-        facts = _facts(known, target.profile, self.threads, origin, bound)
-        latency = Figure(
-            latency.value, latency.low, latency.high, "estimated",
-            "; ".join([*facts[:2], latency.basis, *facts[2:]]),
-        )  # fmt: skip
-        return Estimate(
-            latency_ms=latency,
-            peak_activation_bytes=memory.nbytes,
-            peak_at=memory.at,
-            weight_bytes=weights,
-            size_bytes=file_bytes(graph),
-            energy_mj=energy_mj(latency, parts, target),
-            macs=sum(c.macs for c in costs),
-            kernels=costs,
-            energy_parts=parts,
+        facts = _facts(whole.known, target.profile, self.threads, origin, whole.bound)
+        basis = "; ".join([*facts[:2], latency.basis, *facts[2:]])
+        return whole.estimate(
+            dataclasses.replace(latency, basis=basis), [cost for cost, _ in priced]
         )
 
-    def _kernels(
-        self, graph: Graph, grouped: Sequence[Kernel], target: Target
-    ) -> tuple[Sequence[Kernel], str]:
+    def _kernels(self, whole: Whole) -> tuple[Sequence[Kernel], str]:
         """Return what is executed, and how that is known."""
         if self.executed:
             from graphopt.cost.executed import executed_kernels
 
-            found = executed_kernels(graph, target)
+            found = executed_kernels(whole.given, whole.target)
             if not isinstance(found, str):
                 return found, "kernels of the executed graph"
-        return in_execution_order(grouped, target), ""
+        return in_execution_order(whole.kernels, whole.target), ""
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt.analysis import stored_bytes
 from graphopt.cost.base import Estimate, KernelCost
-from graphopt.cost.energy import energy_mj, energy_parts
 from graphopt.cost.kernels import Kernel, group_kernels
 from graphopt.cost.latency import KernelTime, copy_time, kernel_time
 from graphopt.cost.layout import LayoutCopy, assign_layouts
-from graphopt.cost.memory import peak_memory
-from graphopt.cost.planning.sharing import sharing_of
-from graphopt.cost.shapes import sized, unknown_count
-from graphopt.cost.size import file_bytes
+from graphopt.cost.shapes import unknown_count
+from graphopt.cost.whole import Whole
 from graphopt.targets.base import evidence
 from graphopt.types import Figure
 
@@ -38,32 +34,17 @@ class Roofline:
 
     def estimate(self, graph: Graph, target: Target) -> Estimate:
         """Return the cost of one inference on one core; every operator costs something."""
-        known, bound = sized(graph, self.dims)
-        weights = stored_bytes(graph)
-        grouped = group_kernels(known, target)
-        memory = peak_memory(known, grouped, sharing_of(target))
-        cached = weights + memory.nbytes <= target.memory.cache_bytes
-        costs = _kernel_costs(grouped, target, weights_in_cache=cached)
+        whole = Whole.of(graph, target, self.dims)
+        costs = _kernel_costs(whole.kernels, target, weights_in_cache=whole.in_cache)
         total_ms = (target.compute.run_us + sum(c.latency_us for c in costs)) / 1e3
         latency = Figure(
             value=total_ms,
             low=total_ms * (1 - target.uncertainty),
             high=total_ms * (1 + target.uncertainty),
             source="estimated",
-            basis=_basis(known, target, bound),
+            basis=_basis(whole.known, target, whole.bound),
         )
-        parts = energy_parts(total_ms, costs, target, weights_in_cache=cached)
-        return Estimate(
-            latency_ms=latency,
-            peak_activation_bytes=memory.nbytes,
-            peak_at=memory.at,
-            weight_bytes=weights,
-            size_bytes=file_bytes(graph),
-            energy_mj=energy_mj(latency, parts, target),
-            macs=sum(c.macs for c in costs),
-            kernels=costs,
-            energy_parts=parts,
-        )
+        return whole.estimate(latency, costs)
 
 
 def _kernel_costs(

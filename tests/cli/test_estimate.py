@@ -119,7 +119,7 @@ def test_no_target_at_all(run: Callable) -> None:
 
 @pytest.mark.usefixtures("results")
 def test_what_does_not_fit_is_said_and_is_the_exit_status(run: Callable) -> None:
-    done = run("estimate", "m.onnx", "--target", "arm", "--max-ram", "1M")
+    done = run("estimate", "m.onnx", "--target", "arm", "--max-ram", "1MiB")
     assert done.code == 1
     assert done.out.splitlines()[10:14] == [
         "",
@@ -127,12 +127,12 @@ def test_what_does_not_fit_is_said_and_is_the_exit_status(run: Callable) -> None
         "    1.5 MiB at `Conv_3`",
         "    that operator alone needs more: no order of operators can help",
     ]
-    assert run("estimate", "m.onnx", "--max-ram", "2M").code == 0
+    assert run("estimate", "m.onnx", "--max-ram", "2MB").code == 0
 
 
 @pytest.mark.parametrize(
     ("text", "nbytes"),
-    [("300000", 300000), ("256k", 1 << 18), ("1.5M", 3 << 19), ("2 GB", 2 << 30)],
+    [("300000", 300000), ("256KiB", 1 << 18), ("1.5MB", 1_500_000), ("2 GiB", 2 << 30)],
 )
 def test_sizes(run: Callable, results: Any, text: str, nbytes: int) -> None:
     run("estimate", "m.onnx", "--max-ram", text)

@@ -13,12 +13,18 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 COUNTED: frozenset[Metric] = frozenset({"macs", "params"})
 """Figures that are the same in integers as in float."""
 
+BYTE_UNITS = {
+    "": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9,
+    "KB": 1024.0, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3,
+}  # fmt: skip
+"""Bytes in the units that a size may be given in."""
+
 _UNITS: dict[Metric, dict[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
     "macs": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9},
     "params": {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9},
-    "ram": {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1024.0, "MB": 1e6},
-    "size": {"": 1.0, "B": 1.0, "kB": 1e3, "KB": 1024.0, "MB": 1e6},
+    "ram": BYTE_UNITS,
+    "size": BYTE_UNITS,
 }
 _GOAL = re.compile(r"\s*([a-z]+)\s*=\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 _HINT = 'write "latency=0.6x", "macs=0.5x", "params=100k", "ram=256kB" or "size=1MB"'
