@@ -29,25 +29,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt import ir
-from graphopt.cost.curves import curve_time, grid_of, threaded
+from graphopt.cost.curves import settled, threaded
 from graphopt.cost.executed import kernels_of_optimized
-from graphopt.cost.fitting.curves import CurveFitter
-from graphopt.cost.fitting.device import prior_times
-from graphopt.cost.fitting.intervals import conformal
+from graphopt.cost.fitting.device import fitter_for, with_keeping
 from graphopt.cost.fitting.samples import Sample, merged, samples_of
 from graphopt.cost.fitting.threads import fit_threads
 from graphopt.cost.profiling.measurements import Measurements
 from graphopt.cost.shapes import sized
 from graphopt.cost.signature import Signature, signature_of
+from graphopt.cost.terms import Around
 from graphopt.cost.work import Product
 from graphopt.runtime import executed_graph, made_up_feed
 from graphopt.targets import host_target
 from graphopt.targets.profile import DeviceProfile
 from host_nets import Net, nets
-from latency_scores import scores
+from host_scores import classes, coverage, forgetting, score
 from machine import describe
 
 if TYPE_CHECKING:
+    from graphopt.cost.fitting.curves import CurveFitter
     from graphopt.cost.terms import Grid
     from graphopt.targets.profile import KernelCurve
 
@@ -176,25 +176,30 @@ def _one(
 # -- predicting -------------------------------------------------------------------------------
 
 
+def grid_kept(measurements: Measurements) -> Grid:
+    """Return the machine's grid; how long its caches keep what, `graphopt profile` alone tells."""
+    target = host_target()
+    alone = samples_of(measurements, 1, target.quantization.activations)
+    return with_keeping(alone, target)
+
+
 def fitter_of(everything: list[Measured], measurements: Measurements, grid: Grid) -> CurveFitter:
     """Return a fitter on micro-measurements and on the kernels of all networks, by family."""
     target = host_target()
     alone = samples_of(measurements, 1, target.quantization.activations)
     samples = [dataclasses.replace(s, source=f"micro/{s.source}") for s in alone]
     samples += merged(
-        Sample(signature, float(us), one.net.family, one.resident)
+        Sample(signature, float(us), one.net.family, Around(one.resident, min(one.us, one.again)))
         for one in everything
         for signature, us in zip(one.signatures, one.truth, strict=True)
     )
-    return CurveFitter(samples, grid, prior_times(target))
+    return fitter_for(samples, grid, target)
 
 
 def predicted(one: Measured, curves: dict[str, KernelCurve], grid: Grid) -> list[float]:
     """Return the microseconds of each kernel."""
-    found = (
-        curve_time(s, curves, grid, one.resident, general=True) for s in one.signatures
-    )  # fmt: skip
-    return [0.0 if time is None else time.us for time in found]
+    profile = DeviceProfile("", "", "", 1, "", curves, run_us=RUN_US)
+    return settled(one.signatures, profile, grid)[0]
 
 
 def left_out(
@@ -213,15 +218,6 @@ def left_out(
 
 
 # -- scoring ----------------------------------------------------------------------------------
-
-
-def score(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    """Return the scores of (predicted, measured) pairs."""
-    made, actual = (np.array(column) for column in zip(*pairs, strict=True))
-    found = scores(made, actual) | {
-        "median_error": 100 * float(np.median(np.abs(made / actual - 1))), "networks": len(pairs)
-    }  # fmt: skip
-    return {key: round(value, 4) for key, value in found.items()}
 
 
 def signs(everything: list[Measured], kernels: dict[str, list[float]]) -> dict[str, Any]:
@@ -273,24 +269,6 @@ def _shape(product: Product) -> tuple[int, ...]:
     return product.rows, product.columns, product.window, product.groups
 
 
-def coverage(pairs: dict[str, tuple[str, float, float]]) -> dict[str, float]:
-    """Return how many networks lie in an interval made of the networks of other families.
-
-    Args:
-        pairs: family, predicted and measured time by network.
-    """
-    inside, width = [], []
-    for family, made, actual in pairs.values():
-        others = [a / m for f, m, a in pairs.values() if f != family]
-        low, high = conformal(others)
-        inside.append(low * made <= actual <= high * made)
-        width.append(high / low)
-    return {
-        "covered": round(100 * float(np.mean(inside)), 2),
-        "median_high_over_low": round(float(np.median(width)), 3),
-    }
-
-
 def with_two_threads(
     everything: list[Measured], kernels: dict[str, list[float]], measurements: Measurements
 ) -> dict[str, float]:
@@ -312,28 +290,9 @@ def with_two_threads(
     return {**score(rows), "speedup": round(speedup.get("2", 1.0), 3), "grain_us": grain}
 
 
-def classes(
-    everything: list[Measured], kernels: dict[str, list[float]]
-) -> dict[str, dict[str, float]]:
-    """Return by dtype and kind of kernel: its share of all time, and its error in that."""
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
-    for one in everything:
-        for signature, made, us in zip(
-            one.signatures, kernels[one.net.name], one.truth, strict=True
-        ):
-            entry = sums[f"{signature.dtype}.{signature.kind}"]
-            for place, value in enumerate((us, made, abs(made - us), 1)):
-                entry[place] += float(value)
-    return {
-        key: {"kernels": int(count), "ms": round(us / 1e3, 3), "predicted_over_measured":
-              round(made / us, 3), "absolute_error": round(off / us, 3)}
-        for key, (us, made, off, count) in sorted(sums.items(), key=lambda item: -item[1][0])
-    }  # fmt: skip
-
-
 def evaluate(everything: list[Measured], measurements: Measurements) -> dict[str, Any]:
     """Return all tables."""
-    grid = grid_of(host_target())
+    grid = grid_kept(measurements)
     kernels = left_out(everything, measurements, grid, anchors=True)
     alone = left_out(everything, measurements, grid, anchors=False)
     totals = {one.net.name: sum(kernels[one.net.name]) + RUN_US for one in everything}
@@ -363,6 +322,7 @@ def evaluate(everything: list[Measured], measurements: Measurements) -> dict[str
         "int8_or_fp32": signs(everything, kernels),
         "interval_90": coverage(pairs),
         "classes": classes(everything, kernels),
+        "what_is_forgotten": {"keep_us": grid.keep_us, "by_time": forgetting(everything)},
         "networks": {
             name: {"family": family, "predicted_us": round(made, 1), "measured_us": round(us, 1)}
             for name, (family, made, us) in pairs.items()
@@ -382,7 +342,7 @@ def main() -> None:
     record = {"machine": describe(), "fit_and_score_s": round(time.process_time() - started, 1)}
     RESULTS.write_text(json.dumps(record | found, indent=1) + "\n")
     for key, value in found.items():
-        if key not in {"networks", "classes"}:
+        if key not in {"networks", "classes", "what_is_forgotten"}:
             print(key, value)
 
 

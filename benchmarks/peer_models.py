@@ -28,6 +28,13 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "nncf": ("nncf==3.4.0", "onnxruntime==1.31.1", "onnx"),
     "onnxsim": ("onnxsim==0.8.1", "onnxruntime==1.31.1"),
     "onnxslim": ("onnxslim==0.1.98",),
+    "onnxslim-onnxruntime": ("onnxslim==0.1.98", "onnxruntime==1.31.1"),
+    # What graphopt needs; it is itself read from this repository.
+    "graphopt": (
+        *("numpy==2.4.6", "onnx==1.23.2", "onnxruntime==1.31.1", "networkx", "pluggy", "cattrs"),
+        *("click", "rich", "onnx-graphsurgeon", "tomlkit", "pillow"),
+    ),
+    "onnxoptimizer": ("onnxoptimizer==0.4.2",),
     # It imports prettytable and scipy without requiring them, and breaks with numpy 2.
     "inc": (
         "onnx-neural-compressor==1.0",

@@ -1,4 +1,4 @@
-"""Write the measured tables of README.md and docs/explanation/pruning.md from results/*.json.
+"""Write the measured tables of README.md and of pages in docs/explanation from results/*.json.
 
 Usage: python benchmarks/readme_table.py [--check]
 """
@@ -6,6 +6,7 @@ Usage: python benchmarks/readme_table.py [--check]
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PRUNING = HERE.parent / "docs" / "explanation" / "pruning.md"
+GRAPHS = HERE.parent / "docs" / "explanation" / "graph-optimisation.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 METRICS = {
     "top1": ("top-1", "%"),
@@ -116,6 +118,81 @@ def pruned_table() -> str:
     return "\n".join([*parts, "Script: `benchmarks/pruning.py`."])
 
 
+def graph_line(family: str, rows: list[dict[str, Any]]) -> str:
+    """Return one line of the table of graph optimisers: a family of models."""
+    cells = [family, str(len(rows)), f"{sum(r['original']['nodes'] for r in rows):,}"]
+    for tool in ("graphopt", "onnxsim", "onnxslim", "onnxoptimizer"):
+        made = [r[tool].get("nodes", r["original"]["nodes"]) for r in rows if tool in r]
+        cells.append(f"{sum(made):,}")
+    for what, peer in (("wall_s", "onnxslim"), ("rss_mb", "onnxsim")):
+        pairs = [(r["graphopt"].get(what), r[peer].get(what)) for r in rows if peer in r]
+        ratios = [a / b for a, b in pairs if a and b]
+        middle, worst = (statistics.geometric_mean(ratios), max(ratios)) if ratios else (0.0, 0.0)
+        cells.append(f"{middle:.2f} ({worst:.2f})")
+    speeds = [r["race"]["graphopt"]["speed"] for r in rows if "graphopt" in r["race"]]
+    cells.append(f"{statistics.geometric_mean(speeds):.3f}" if speeds else "")
+    return f"| {' | '.join(cells)} |"
+
+
+def graph_table() -> str:
+    """Return the Markdown of the comparison of graph optimisers."""
+    result = read("graph_optimisers")
+    summary, machine, rows = result["summary"], result["machine"], result["rows"]
+    judged = [r for r in rows.values() if "graphopt" in r]
+    lines = [
+        "| models | | nodes before | graphopt | onnxsim | OnnxSlim | onnxoptimizer "
+        "| seconds / OnnxSlim | memory / onnxsim | speed |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    families = dict.fromkeys(r["family"] for r in judged)
+    lines += [graph_line(f, [r for r in judged if r["family"] == f]) for f in families]
+    lines += [graph_line("all", judged), "", _graph_words(summary), "", _graph_peers(summary)]
+    date, name = machine["date"], machine["processor"]
+    lines += [
+        "",
+        f"Measured on {date}: {name}, {machine['cores']} shared cores, onnxruntime "
+        f"{machine['versions']['onnxruntime']}. {len(result['outstanding'])} models of the corpus "
+        "are outstanding: too large for this run. Ratios are geometric means, the worst in "
+        "brackets; seconds are of the whole process, in which graphopt verifies and times its "
+        "result. Speed is that of onnxruntime against the original, which races itself at "
+        f"{summary['speed_of_the_original_again'] or 0:.3f}. Script: "
+        "`benchmarks/graph_optimisers.py`.",
+    ]
+    return "\n".join(lines)
+
+
+def _graph_words(summary: dict[str, Any]) -> str:
+    """Say on how many models graphopt misses what was asked of it, and on which."""
+    asked = {
+        "broken": "does not run, or was not made",
+        "wrong": "is wrong",
+        "nodes": "has more nodes than the best peer that is right",
+        "kernels": "lost fused kernels",
+        "time": "took longer than OnnxSlim",
+        "memory": "of 50 MB or more took more than half of onnxsim's memory",
+        "latency": "runs slower than 0.98 of the original",
+    }
+    told = []
+    for bar, words in asked.items():
+        names = summary[bar]
+        shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        told.append(f"- {words}: {len(names) or 'none'}" + (f" ({shown})" if names else ""))
+    return "\n".join([f"Of {summary['models']} models, what graphopt made of them", "", *told])
+
+
+def _graph_peers(summary: dict[str, Any]) -> str:
+    """Say what the peers got wrong."""
+    told = []
+    for name, found in summary["peers"].items():
+        parts = {
+            "failed": "failed on", "does_not_run": "wrote models that do not run for",
+            "wrong": "wrote wrong ones for", "lost_kernels": "lost fused kernels on",
+        }  # fmt: skip
+        said = [f"{words} {len(found[key])}" for key, words in parts.items()]
+        told.append(f"- {name}, of {found['models']} models: {', '.join(said)}")
+    return "\n".join(["The others, none of which verifies by default:", "", *told])
+
+
 def written(path: Path, made: str) -> str:
     """Return what a page says once what is between its markers is replaced."""
     before, rest = path.read_text().split(BEGIN)
@@ -125,7 +202,8 @@ def written(path: Path, made: str) -> str:
 
 def main() -> None:
     """Rewrite the pages between their markers, or check that nothing would change."""
-    for path, made in ((README, table()), (PRUNING, pruned_table())):
+    pages = ((README, table()), (PRUNING, pruned_table()), (GRAPHS, graph_table()))
+    for path, made in pages:
         text = written(path, made)
         if "--check" in sys.argv:
             if text != path.read_text():

@@ -76,9 +76,10 @@ def install(folder: Path, name: str, *requirements: str, dependencies: bool = Fa
     return home
 
 
-def export_once(script: Path, packages: Path, name: str, output: Path) -> str:
+def export_once(script: Path, packages: Path | str, name: str, output: Path) -> str:
     """Let a script write a model, in a process of its own; return why it did not, or nothing.
 
+    ``packages`` is a folder, or several as PYTHONPATH wants them.
     A model that is there is kept, and so is the reason why there is none.
     """
     failure = output.with_suffix(".failed")

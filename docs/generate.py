@@ -23,6 +23,7 @@ from graphopt.cli.error_pages import PAGES
 from graphopt.cli.main import COMMANDS
 from graphopt.cli.settings import GLOBAL_OPTIONS
 from graphopt.errors import CODES
+from graphopt.passes import patterns
 from graphopt.registry import Registry
 from rendering import (
     documented,
@@ -281,10 +282,11 @@ def _names(option: click.Option) -> str:
 def api_page() -> Iterable[str]:
     """Yield the page of the public Python names."""
     yield "# Python API"
-    yield "\nThe public names of `graphopt`, and of `graphopt.ir` for those who write passes."
-    for module, names in ((graphopt, graphopt.__all__), (graphopt.ir, graphopt.ir.__all__)):
+    yield "\nThe public names of `graphopt`, and, for those who write passes, of `graphopt.ir` and"
+    yield "`graphopt.passes.patterns`."
+    for module in (graphopt, graphopt.ir, patterns):
         yield f"\n## {module.__name__}"
-        for name in names:
+        for name in module.__all__:
             thing = getattr(module, name)
             if isinstance(thing, str) or (module is not graphopt and name in graphopt.__all__):
                 continue

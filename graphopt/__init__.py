@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         explain_tensor,
         inspect,
     )
-    from graphopt.api.doctor import doctor
+    from graphopt.api.diagnosis import doctor
     from graphopt.errors import GraphOptError
     from graphopt.hookspecs import hookimpl
     from graphopt.ir import Graph, Node, Tensor, Value

@@ -31,6 +31,7 @@ CODES: dict[str, str] = {
     "G215": "the runtime could not run the model",
     "G216": "the accuracy cannot be judged on the data",
     "G217": "the model cannot be analysed",
+    "G218": "the model cannot have the stated sizes",
     # Passes
     "G301": "a pass failed",
     "G302": "a pass left an illegal graph behind",
@@ -41,6 +42,7 @@ CODES: dict[str, str] = {
     "G307": "pruning changed the outputs too much",
     "G308": "the goal of pruning cannot be reached",
     "G309": "removing units did not do what it must",
+    "G310": "a pass did what cannot be undone",
     # Plugins
     "G401": "a plugin could not be loaded",
     "G402": "two plugins provide the same name",
@@ -57,6 +59,7 @@ CODES: dict[str, str] = {
     "W212": "too few labelled samples for the stated drop",
     "W213": "layers were fitted to synthetic samples",
     "W303": "the outputs could not be compared",
+    "W304": "the runtime's optimiser changes what the original computes",
     "W306": "everything stays in float to keep the stated accuracy",
     "W501": "the compiled model was not faster, so the original was kept",
     "W502": "the target's own runtime was not used",

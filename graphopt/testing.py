@@ -206,7 +206,7 @@ def context(
         target=named_target(target) if isinstance(target, str) else target,
         cost=Roofline(),
         dataset=dataset,
-        observer=MinMax(),
+        find_observer=MinMax,
         seed=seed,
         find_rules=lambda: {rule.name: rule for rule in BUILTIN_RULES},
         given=ranges,

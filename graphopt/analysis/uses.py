@@ -36,6 +36,14 @@ def folded_nodes(graph: Graph) -> frozenset[Node]:
     return frozenset(folded)
 
 
+def levels(graph: Graph) -> tuple[Graph, ...]:
+    """Return the graph and every graph inside it, outer ones first."""
+    found = [graph]
+    for level in found:
+        found += [inner for node in level.nodes() for inner in node.subgraphs]
+    return tuple(found)
+
+
 def only_consumer(value: Value) -> Node | None:
     """Return the one node that reads ``value``; None with several, none, or a graph output."""
     uses = value.uses

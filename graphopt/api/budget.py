@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphopt.errors import DataError, PassError, RecipeError
-from graphopt.pipeline.accuracy import judged_by
 from graphopt.planner.plan import FLOAT, Plan
-from graphopt.planner.precision import Budget, keep_accuracy
 from graphopt.report import Notice
 from graphopt.types import Effect
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext, Verifier
+    from graphopt.planner.precision import Budget
     from graphopt.recipe import Limits
     from graphopt.registry import Registry
     from graphopt.report import CandidateRecord, PrecisionRecord
@@ -70,6 +69,8 @@ class Stated:
         steps = _most_integer(steps, candidates)
         if not context.has_data or not _quantizes(steps) or self._is_clear(candidates):
             return Kept(steps)
+        from graphopt.planner.precision import keep_accuracy
+
         budget = self._budget(verifier)
         try:
             decision = keep_accuracy(graph, steps, context, verifier, budget, measure=self.measure)
@@ -89,6 +90,9 @@ class Stated:
         return Kept(decision.steps, decision.record, notices)
 
     def _budget(self, verifier: Verifier) -> Budget:
+        from graphopt.pipeline.accuracy import judged_by
+        from graphopt.planner.precision import Budget
+
         limits = self.limits
         if limits.max_drop is None:
             return Budget(limits.min_snr_db)

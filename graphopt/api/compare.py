@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.api.sizes import sizes_given
 from graphopt.api.source import input_specs, read_model
 from graphopt.api.timing import time_against
 from graphopt.calibration.dataset import take
 from graphopt.calibration.sources import open_dataset
-from graphopt.errors import ModelError
-from graphopt.pipeline import Probes, probe_feeds, snr_db
+from graphopt.errors import ModelError, RecipeError
+from graphopt.pipeline import Probes, probe_feeds, snr_db, usable_probes
 from graphopt.pipeline.verifier import relative_error
 from graphopt.report import BenchResult, DiffResult, OutputDifference
-from graphopt.runtime import open_session, race
+from graphopt.runtime import open_session, open_sparingly, race
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from graphopt.api.sizes import Dims as OpenDims
+    from graphopt.api.sizes import Shapes
     from graphopt.api.source import ModelSource
     from graphopt.calibration.sources import Source
     from graphopt.ir import Graph
+    from graphopt.recipe import Recipe
+    from graphopt.registry import Registry
 
 _SAMPLES = 64
 SEED = 0
+TOLERANCE = 1e-4
+"""Relative error up to which tensors are equal for `diff`."""
 
 
 def bench(
@@ -32,13 +42,25 @@ def bench(
     seconds: float = 3.0,
     threads: int = 1,
     data: Source | None = None,
+    shapes: Shapes | None = None,
+    dims: OpenDims | None = None,
 ) -> BenchResult:
     """Time a model on this machine, alone or interleaved with another one.
 
+    Args:
+        model: the model.
+        against: another one with the same inputs.
+        seconds: how long to measure.
+        threads: inside an operator.
+        data: what to run on; by default seeded values.
+        shapes: what the inputs are, as for a compile.
+        dims: sizes of symbols, as for a compile.
+
     Raises:
-        ModelError: G201 to G209, G215.
+        ModelError: G201 to G209, G215, G218.
     """
-    graph, name = read_model(model)
+    sizes = sizes_given(shapes, dims)
+    graph, name = read_model(model, sizes)
     probes = _probes(graph, data, 4)
     feeds = probes.feeds[:1] if data is None else probes.feeds
     basis = f"medians on this machine, {threads} thread{'s' * (threads > 1)}, {probes.origin}"
@@ -46,7 +68,7 @@ def bench(
         result = race({"model": open_session(graph, threads=threads)}, feeds, seconds=seconds)
         timing = result.timings["model"]
         return BenchResult(name, timing.median_ms, timing.rounds, threads, basis)
-    other, other_name = read_model(against)
+    other, other_name = read_model(against, sizes)
     sessions = [open_session(g, threads=threads) for g in (other, graph)]
     timed = time_against(sessions[0], sessions[1], feeds, seconds=seconds)
     return BenchResult(
@@ -63,45 +85,126 @@ def bench(
     )
 
 
-def diff(a: ModelSource, b: ModelSource, *, data: Source | None = None) -> DiffResult:
+def diff(
+    a: ModelSource,
+    b: ModelSource | None = None,
+    *,
+    data: Source | None = None,
+    shapes: Shapes | None = None,
+    dims: OpenDims | None = None,
+    bisect: bool = False,
+    recipe: Recipe | Path | str | None = None,
+    target: str | None = None,
+    tolerance: float = TOLERANCE,
+    save_input: Path | None = None,
+    registry: Registry | None = None,
+) -> DiffResult:
     """Compare what two models compute, and how they are built.
 
+    Args:
+        a: the model to compare with.
+        b: the other one; None where there is a recipe.
+        data: what to run both on; by default seeded values.
+        shapes: what the inputs are, as for a compile; what ``b`` fixes already it must agree with.
+        dims: sizes of symbols of ``a``, as for a compile.
+        bisect: look for the first tensor, and with a recipe the first pass, that differs.
+        recipe: the other model is what its passes make of ``a``, up to the first that differs.
+        target: what the recipe is for; its own when None.
+        tolerance: relative error up to which tensors are equal.
+        save_input: .npz file for the input that shows the difference.
+        registry: passes, targets and so on; built-ins and installed plugins when None.
+
     Raises:
-        ModelError: G201 to G209; G215, they do not take the same inputs.
+        RecipeError: G108, there are two models and a recipe, or neither.
+        ModelError: G201 to G209; G215, they do not take the same inputs; G218.
     """
-    first, _ = read_model(a)
-    second, _ = read_model(b)
+    if (b is None) == (recipe is None):
+        raise RecipeError(
+            "a difference needs a second model, or a recipe" + (", not both" if recipe else ""),
+            code="G108",
+            hint="graphopt diff A.onnx B.onnx, or graphopt diff A.onnx --recipe PRESET --bisect",
+        )
+    first, _ = read_model(a, sizes_given(shapes, dims))
     probes = _probes(first, data, _SAMPLES)
-    one, other = open_session(first), open_session(second)
-    shared = [name for name in one.outputs if name in other.outputs]
+    found = None
+    if b is not None:
+        second, _ = read_model(b)
+        if bisect:
+            from graphopt.api.bisect import bisect_models
+
+            _shared(first, second)
+            found = bisect_models(first, second, probes, tolerance)
+    else:
+        from graphopt.api.bisect import bisect_recipe
+
+        assert recipe is not None
+        second, found = bisect_recipe(
+            first, probes, tolerance, recipe=recipe, target=target, data=data, registry=registry
+        )
+    result = DiffResult(
+        _differences(first, second, probes),
+        tuple(_structural(first, second)),
+        len(probes.feeds),
+        probes.origin,
+        found,
+    )
+    if save_input is not None and found is not None and found.parting is not None:
+        from graphopt.api.bisect import save_feed
+
+        save_feed(probes.feeds[found.parting.sample], save_input)
+    return result
+
+
+def _shared(first: Graph, second: Graph) -> list[str]:
+    """Return the outputs that both have; raises ModelError G215 when there are none."""
+    names = [[v.name for v in graph.outputs] for graph in (first, second)]
+    shared = [name for name in names[0] if name in names[1]]
     if not shared:
         raise ModelError(
             "the models have no output in common",
             code="G215",
-            hint=f"outputs are {', '.join(one.outputs)} and {', '.join(other.outputs)}",
+            hint=f"outputs are {', '.join(names[0])} and {', '.join(names[1])}",
         )
-    pairs = [(one.run(f, shared), other.run(f, shared)) for f in probes.feeds]
-    outputs = []
+    return shared
+
+
+def _differences(first: Graph, second: Graph, probes: Probes) -> tuple[OutputDifference, ...]:
+    shared = _shared(first, second)
+    computed = [_outputs(graph, probes, shared) for graph in (first, second)]
+    found = []
     for index, name in enumerate(shared):
-        wanted = [outputs[index] for outputs, _ in pairs]
-        found = [outputs[index] for _, outputs in pairs]
-        outputs.append(
+        wanted = [outputs[index] for outputs in computed[0]]
+        others = [outputs[index] for outputs in computed[1]]
+        found.append(
             OutputDifference(
                 name,
-                max(
-                    float(np.abs(w - g).max(initial=0.0))
-                    for w, g in zip(wanted, found, strict=True)
-                ),
-                relative_error(wanted, found),
-                snr_db(wanted, found),
+                max(map(_max_abs, wanted, others)),
+                relative_error(wanted, others),
+                snr_db(wanted, others),
             )
         )
-    return DiffResult(tuple(outputs), tuple(_structural(first, second)), len(pairs), probes.origin)
+    return tuple(found)
+
+
+def _max_abs(wanted: Any, found: Any) -> float:
+    """Return the largest difference; infinity where the outputs cannot be subtracted."""
+    if getattr(wanted, "shape", None) != getattr(found, "shape", None):
+        return math.inf
+    if not isinstance(wanted, np.ndarray) or wanted.dtype.kind not in "biuf":
+        return 0.0 if relative_error([wanted], [found]) == 0 else math.inf
+    difference = np.abs(wanted.astype(np.float64) - found.astype(np.float64))
+    return float(difference.max(initial=0.0))
+
+
+def _outputs(graph: Graph, probes: Probes, names: list[str]) -> list[list[Any]]:
+    """Return the named outputs for each feed; the session is closed before the next is opened."""
+    session = open_sparingly(graph)
+    return [session.run(feed, names) for feed in probes.feeds]
 
 
 def _probes(graph: Graph, data: Source | None, count: int) -> Probes:
     if data is None:
-        return probe_feeds(graph, [], SEED)
+        return usable_probes(graph, probe_feeds(graph, [], SEED))
     dataset = take(open_dataset(data, input_specs(graph)), count)
     return Probes(tuple(dataset), dataset.origin)
 

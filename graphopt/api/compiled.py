@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model and the report on how it came about."""
+    """A compiled model and the report on how it came about.
+
+    ``read_from`` is the files that weights of the original lie in, used or not.
+    """
 
     graph: Graph
     report: Report
+    read_from: frozenset[Path] = frozenset()
 
     def save(self, path: str | PathLike[str]) -> tuple[Path, ...]:
         """Write the model, and the report beside it with the suffix ``.json``; return the files.
@@ -41,7 +45,9 @@ class Compiled:
         target = Path(path)
         source = Path(self.report.source.path)
         report = target.with_suffix(".json")
-        if any(p.exists() and source.exists() and p.samefile(source) for p in (target, report)):
+        written = (target, report, target.with_name(target.name + ".data"))
+        overwritten = any(p.exists() and source.exists() and p.samefile(source) for p in written)
+        if overwritten or any(p.resolve() in self.read_from for p in written):
             raise ModelError(
                 f"`{target}` is the input, which is never overwritten",
                 code="G208",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from graphopt.api.outcome import (
     machine,
     operators,
 )
-from graphopt.api.pruning import run_pruning
+from graphopt.api.requested import check_dumped, check_explained
 from graphopt.api.setup import (
     SEED,
     Samples,
@@ -31,20 +30,12 @@ from graphopt.api.setup import (
     open_samples,
     resolve_recipe,
 )
+from graphopt.api.sizes import set_sizes
 from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
-from graphopt.errors import DataError, ModelError, RecipeError
-from graphopt.passes.prune.prune_channels import prunes
+from graphopt.errors import DataError
 from graphopt.pipeline import Runner, Verifier, probe_feeds
-from graphopt.planner import (
-    FLOAT,
-    Decision,
-    Plan,
-    choose_plan,
-    is_open,
-    open_section,
-    settled_options,
-)
+from graphopt.planner import FLOAT, Plan, is_open, open_section, settled_options
 from graphopt.recipe import PassEntry, write_recipe
 from graphopt.registry import Registry
 from graphopt.report import Notice, Report
@@ -54,12 +45,15 @@ from graphopt.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from graphopt.api.sizes import Dims as OpenDims
+    from graphopt.api.sizes import Shapes
     from graphopt.api.source import ModelSource
     from graphopt.calibration.sources import Source
     from graphopt.calibration.synthetic import SyntheticDataset
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext
+    from graphopt.planner import Decision
     from graphopt.recipe import Recipe
     from graphopt.report import CandidateRecord, Observe, PrecisionRecord, PruningRecord
     from graphopt.targets.base import Target
@@ -74,6 +68,8 @@ def compile_model(
     target: str | None = None,
     data: Source | None = None,
     recipe: Recipe | Path | str | None = None,
+    shapes: Shapes | None = None,
+    dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
     prune_to: str | None = None,
     strict: bool = False,
@@ -91,6 +87,8 @@ def compile_model(
         target: name, alias or TOML file; the recipe's own ("host") when None.
         data: unlabelled samples: a file or folder, arrays by input name, or an iterable of feeds.
         recipe: preset name, file, or a recipe.
+        shapes: what the inputs are, by name, or that of the only input: numbers fix a dimension.
+        dims: by symbol, a size, or bounds such as (1, 8) or "1..8".
         overrides: "pass.option=value", strongest of all.
         prune_to: what to reach by removing channels and branches, such as "latency=0.6x".
         strict: fail at the first pass that would be rolled back.
@@ -113,13 +111,15 @@ def compile_model(
         target=target,
         data=data,
         recipe=recipe,
+        shapes=shapes,
+        dims=dims,
         overrides=[*overrides, *([f"prune-channels.to={prune_to}"] if prune_to else [])],
         registry=registry,
     )
     job = _Job(
         name=name,
         original=graph,
-        recipe=resolved.recipe,
+        recipe=_with_sizes(resolved.recipe, graph, name),
         target=find_target(resolved.recipe.target, registry),
         registry=registry,
         samples=open_samples(data, resolved.recipe, graph, registry),
@@ -136,30 +136,10 @@ def compile_model(
     return compiled
 
 
-def check_dumped(name: str | None, recipe: Recipe) -> None:
-    """Raise RecipeError G105 when the pass to write the graph after does not run."""
-    used = [entry.use for entry in recipe.passes]
-    if name is not None and name not in used:
-        raise RecipeError(
-            f"the recipe has no pass `{name}`",
-            code="G105",
-            where=f"--dump-after {name}",
-            hint=f"passes of the recipe: {', '.join(used)}",
-        )
-
-
-def check_explained(report: Report, names: Sequence[str], graph: Graph) -> None:
-    """Raise ModelError G205 when a node that should be explained does not exist."""
-    known = {n.name for n in graph.walk()} | {v.name for n in graph.walk() for v in n.outputs}
-    known |= {e.node for e in report.explanations}
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ModelError(
-                f"the model has no node `{name}`",
-                code="G205",
-                hint=f"did you mean `{close[0]}`?" if close else "`graphopt inspect` shows it",
-            )
+def _with_sizes(recipe: Recipe, graph: Graph, name: str) -> Recipe:
+    """Give the graph the sizes of the recipe; return it with every input named."""
+    with naming(name, graph):
+        return dataclasses.replace(recipe, model=set_sizes(graph, recipe.model))
 
 
 @dataclass
@@ -229,18 +209,24 @@ class _Job:
             explanations=tuple(context.explanations.values()),
             notices=tuple(self.notices),
             calibration=calibration_record(
-                self.samples, self.recipe, context.observer, self.stand_in
+                self.samples, self.recipe, context.find_observer, self.stand_in
             ),
             precision=self.precision,
             pruning=self.pruning,
             seconds=time.perf_counter() - started,
         )
-        return Compiled(graph, report)
+        verifier.close()
+        return Compiled(graph, report, ir.source_files(self.original))
 
     def _pruned(
         self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, runner: Runner
     ) -> Sequence[Pass]:
         """Run the passes up to the one that removes units; return the rest."""
+        if not any(step.name == "prune-channels" for step in steps):
+            return steps
+        from graphopt.api.pruning import run_pruning
+        from graphopt.passes.prune.prune_channels import prunes
+
         if self.samples is None and prunes(steps):
             self.stand_in = make_stand_in(self.recipe.calibration, self.original)
         fitting = self.samples.fitting if self.samples is not None else self.stand_in
@@ -265,7 +251,11 @@ class _Job:
             real = [feed for _, feed in zip(range(2), calibration, strict=False)]
         held_out = list(self.samples.held_out) if self.samples is not None else []
         return Verifier(
-            self.original, self.target, probe_feeds(self.original, real, SEED), held_out
+            self.original,
+            self.target,
+            probe_feeds(self.original, real, SEED),
+            held_out,
+            timed=self.measure,
         )
 
     def _decided(
@@ -274,6 +264,8 @@ class _Job:
         """Settle what the recipe leaves open, and write the decision into the recipe."""
         if not any(map(is_open, steps)):
             return steps
+        from graphopt.planner import Decision
+
         try:
             decision = self._choose(steps, graph, context, verifier)
         except DataError:
@@ -306,6 +298,8 @@ class _Job:
     def _choose(
         self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, verifier: Verifier
     ) -> Decision:
+        from graphopt.planner.choice import choose_plan
+
         if self.observe is not None:
             self.observe.pass_started("(placement)")
         return choose_plan(
@@ -328,7 +322,8 @@ class _Job:
             self.notices.append(Notice("W503", "the model is too large to be timed in memory"))
             return graph, None
         feeds = [feed for feed, _ in verifier.held_out[:4]] or list(verifier.probes.feeds[:1])
-        timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
+        lost = NO_GAIN if self.before_plan is not None else NEVER_SLOWER
+        timed = confirmed(verifier.original, verifier.open(graph)[0], feeds, lost)
         if timed.is_below(NO_GAIN) and self.before_plan is not None:
             self._take_back_plan(runner, timed)
             graph = self.before_plan

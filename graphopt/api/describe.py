@@ -6,25 +6,39 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from graphopt.api.setup import cost_model, find_target
+from graphopt.api.sizes import sizes_given
 from graphopt.api.source import facts, read_model
+from graphopt.ir import infer_shapes
 from graphopt.registry import Registry
 from graphopt.report import ModelSummary, PortFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from graphopt.api.sizes import Dims as OpenDims
+    from graphopt.api.sizes import Shapes
     from graphopt.api.source import ModelSource
     from graphopt.cost.base import Estimate
     from graphopt.ir import Value
 
 
-def inspect(model: ModelSource) -> ModelSummary:
+def inspect(
+    model: ModelSource, *, shapes: Shapes | None = None, dims: OpenDims | None = None
+) -> ModelSummary:
     """Return inputs, outputs, operators and weights of a model.
 
+    Args:
+        model: the model.
+        shapes: what its inputs are, as for a compile; its outputs follow.
+        dims: sizes of its symbols, as for a compile.
+
     Raises:
-        ModelError: G201 to G209.
+        ModelError: G201 to G209, G218.
     """
-    graph, name = read_model(model)
+    sizes = sizes_given(shapes, dims)
+    graph, name = read_model(model, sizes)
+    if sizes:
+        infer_shapes(graph)
     operators = Counter(f"{n.domain}.{n.op}" if n.domain else n.op for n in graph.walk())
     weights: Counter[str] = Counter()
     for value in graph.initializers:

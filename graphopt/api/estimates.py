@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphopt.api.setup import cost_model, find_target
+from graphopt.api.sizes import sizes_given
 from graphopt.api.source import read_model
 from graphopt.api.what_if import in_integers, with_fewer_channels
 from graphopt.cost.planning import fit, plan_memory
@@ -14,6 +15,8 @@ from graphopt.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from graphopt.api.sizes import Dims as OpenDims
+    from graphopt.api.sizes import Shapes
     from graphopt.api.source import ModelSource
     from graphopt.cost.base import Estimate
     from graphopt.cost.planning import Fit
@@ -101,6 +104,8 @@ def estimate_targets(
     what_if: bool = True,
     max_ram: int | None = None,
     max_flash: int | None = None,
+    shapes: Shapes | None = None,
+    dims: OpenDims | None = None,
     registry: Registry | None = None,
 ) -> Estimates:
     """Estimate a model on several targets.
@@ -112,29 +117,35 @@ def estimate_targets(
         what_if: also say what int8 and pruning would change; takes a second or so more.
         max_ram: bytes that activations may take; the target's own limit when None.
         max_flash: bytes that weights and graph may take; likewise.
+        shapes: what the inputs of both are, as for a compile.
+        dims: sizes of symbols, as for a compile; of bounds the larger one is estimated.
         registry: targets and cost models; built-ins and installed plugins when None.
 
     Raises:
-        ModelError: G201 to G209.
+        ModelError: G201 to G209, G218.
         TargetError: G501, G502.
     """
     registry = registry or Registry()
     found = [find_target(name, registry) for name in targets]
-    limits = (max_ram, max_flash)
-    rows = _rows(model, found, registry, limits, what_if=what_if)
-    other = () if compare is None else _rows(compare, found, registry, limits, what_if=False)
+    limits, sizes = (max_ram, max_flash), sizes_given(shapes, dims)
+    first, name = read_model(model, sizes)
+    rows = _rows(first, name, found, registry, limits, what_if=what_if)
+    if compare is None:
+        return Estimates(rows)
+    second, name = read_model(compare, sizes)
+    other = _rows(second, name, found, registry, limits, what_if=False)
     return Estimates(rows, other)
 
 
 def _rows(
-    model: ModelSource,
+    graph: Graph,
+    name: str,
     targets: Sequence[Target],
     registry: Registry,
     limits: tuple[int | None, int | None],
     *,
     what_if: bool,
 ) -> tuple[TargetEstimate, ...]:
-    graph, name = read_model(model)
     rows = []
     for target in targets:
         costs = cost_model(target, registry)

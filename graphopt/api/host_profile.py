@@ -11,7 +11,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from graphopt.calibration.cache import cache_folder
+from graphopt.calibration.cache_folder import cache_folder
 from graphopt.errors import TargetError
 from graphopt.ir import write_whole
 from graphopt.runtime import versions

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.cost.energy import relative_energy
 from graphopt.errors import LimitError
-from graphopt.passes.prune.samples import is_scored
 from graphopt.report import CalibrationRecord, FigureRecord, Notice, OperatorRecord
 from graphopt.runtime import HEAVY
 from graphopt.targets import host_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from graphopt.api.compiled import Compiled
     from graphopt.api.setup import Samples
     from graphopt.api.timing import Timed
@@ -118,10 +119,15 @@ def _forecast(name: str, unit: str, before: Figure, after: Figure) -> FigureReco
 
 
 def calibration_record(
-    samples: Samples | None, recipe: Recipe, observer: Observer, stand_in: SyntheticDataset | None
+    samples: Samples | None,
+    recipe: Recipe,
+    find_observer: Callable[[], Observer],
+    stand_in: SyntheticDataset | None,
 ) -> CalibrationRecord | None:
     """Return what the ranges rest on, or without data what layers were fitted to."""
     if samples is None and stand_in is not None:
+        from graphopt.passes.prune.samples import is_scored
+
         scored = sum(map(is_scored, range(len(stand_in))))
         # No range was measured on them, so no observer saw them.
         return CalibrationRecord(
@@ -135,7 +141,7 @@ def calibration_record(
         samples=len(samples.calibration),
         held_out=len(samples.held_out),
         digest=samples.calibration.digest,
-        observer=repr(observer),
+        observer=repr(find_observer()),
         preprocessing=dataclasses.asdict(spec) if spec is not None else None,
     )
 
@@ -158,6 +164,7 @@ def check_notices(
                 "give a few real samples with --data",
             )
         )
+    notices += verifier.notices
     approximate = (r.effect != "exact" and r.status == "changed" for r in runner.records)
     if samples is None and not any(approximate):
         notices.append(

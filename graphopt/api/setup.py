@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.api.host_profile import with_host_profile
+from graphopt.api.sizes import sizes_given
 from graphopt.api.source import input_specs
-from graphopt.calibration.dataset import Subset, split, spread, take
-from graphopt.calibration.sources import open_dataset
-from graphopt.calibration.synthetic import synthetic_dataset
-from graphopt.errors import TargetError
+from graphopt.errors import GraphOptError, TargetError
 from graphopt.ir import infer_shapes
-from graphopt.passes.prune.prune_channels import prunes
 from graphopt.pipeline import PipelineContext
 from graphopt.recipe import (
+    Calibration,
     ResolvedRecipe,
     check_requirements,
     instantiate,
@@ -30,13 +28,15 @@ from graphopt.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from graphopt.api.sizes import Dims as OpenDims
+    from graphopt.api.sizes import Shapes
     from graphopt.calibration.base import Dataset, Observer
     from graphopt.calibration.sources import Source
     from graphopt.calibration.synthetic import SyntheticDataset
     from graphopt.cost.base import CostModel
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
-    from graphopt.recipe import Calibration, Recipe
+    from graphopt.recipe import Recipe
     from graphopt.report import Observe
     from graphopt.targets.base import Target
 
@@ -55,6 +55,8 @@ def resolve_recipe(
     target: str | None = None,
     data: object = None,
     recipe: Recipe | Path | str | None = None,
+    shapes: Shapes | None = None,
+    dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
 ) -> ResolvedRecipe:
@@ -64,17 +66,31 @@ def resolve_recipe(
         RecipeError: G101 to G108, with file and line where there is one.
     """
     registry = registry or Registry()
-    arguments: dict[str, Any] = {}
+    arguments: dict[str | tuple[str, ...], Any] = {}
     if target is not None:
         arguments["target"] = target
     if isinstance(data, str | Path):
         arguments["calibration.data"] = str(data)
+    sizes = sizes_given(shapes, dims)
+    arguments |= {("model", "shapes", n): list(shape) for n, shape in sizes.shapes.items()}
+    arguments |= {("model", "dims", n): dim for n, dim in sizes.dims.items()}
     path = Path(model) if isinstance(model, str | Path) else None
     resolved = layered(model=path, recipe=recipe, arguments=arguments, overrides=overrides)
     check_requirements(resolved.recipe)
-    qualified = {e.use: registry.pass_class(e.use) for e in resolved.recipe.passes if ":" in e.use}
-    validate(resolved, registry.passes() | qualified, registry.observers())
+    # The usual observer needs no check, nor the import of all others.
+    usual = resolved.recipe.calibration == Calibration()
+    observers = None if usual else registry.observers()
+    validate(resolved, _pass_classes(resolved.recipe, registry), observers)
     return resolved
+
+
+def _pass_classes(recipe: Recipe, registry: Registry) -> dict[str, type[Any]]:
+    """Return the passes of a recipe by name; all that there are where one is unknown."""
+    try:
+        return {entry.use: registry.pass_class(entry.use) for entry in recipe.passes}
+    except GraphOptError:
+        qualified = {e.use: registry.pass_class(e.use) for e in recipe.passes if ":" in e.use}
+        return registry.passes() | qualified
 
 
 def find_target(name: str, registry: Registry) -> Target:
@@ -128,6 +144,11 @@ def open_samples(
     source = data if data is not None else calibration.data
     if source is None:
         return None
+    # What reads and divides data is not imported where there is none.
+    from graphopt.calibration.dataset import split, take
+    from graphopt.calibration.sources import open_dataset
+    from graphopt.passes.prune.prune_channels import prunes
+
     dataset = open_dataset(
         source,
         input_specs(graph),
@@ -154,6 +175,8 @@ def make_stand_in(calibration: Calibration, graph: Graph) -> SyntheticDataset | 
         calibration: says how many.
         graph: as the user gave it, before BatchNormalization is folded.
     """
+    from graphopt.calibration.synthetic import synthetic_dataset
+
     made = graph.copy()
     infer_shapes(made)
     return synthetic_dataset(made, SEED, min(calibration.fitted, _MOST_STAND_INS))
@@ -161,6 +184,8 @@ def make_stand_in(calibration: Calibration, graph: Graph) -> SyntheticDataset | 
 
 def _labelled(dataset: Dataset, held_out: int, counts: Sequence[int]) -> Dataset | None:
     """Return the labelled samples that nothing is calibrated on; all when those are few."""
+    from graphopt.calibration.dataset import Subset, spread, take
+
     if dataset.labels() is None:
         return None
     kept = set(spread(len(dataset), held_out))
@@ -194,7 +219,7 @@ def make_context(
         target=target,
         cost=cost_model(target, registry),
         dataset=calibration,
-        observer=observer_of(recipe.calibration, registry),
+        find_observer=lambda: observer_of(recipe.calibration, registry),
         seed=SEED,
         version=VERSION,
         observe=observe,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
+from graphopt.api.sizes import set_sizes
 from graphopt.calibration.base import InputSpec
 from graphopt.cost.size import file_bytes
 from graphopt.errors import DataError, ModelError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
+    from graphopt.recipe import ModelSizes
+
     ModelSource = str | PathLike[str] | bytes | Graph
 
 
@@ -27,11 +30,16 @@ MAX_INPUT_BYTES = 2 << 30
 """What one sample of one input may take; onnx itself passes tensors of that size and no larger."""
 
 
-def read_model(source: ModelSource) -> tuple[Graph, str]:
+def read_model(source: ModelSource, sizes: ModelSizes | None = None) -> tuple[Graph, str]:
     """Return the graph and the name that errors and reports call it by.
 
+    Args:
+        source: a file, its bytes, or a graph, which is not changed.
+        sizes: what the model leaves open and is to be fixed or bounded.
+
     Raises:
-        ModelError: G201 to G209, the model cannot be read, is illegal, or is too new.
+        ModelError: G201 to G209, the model cannot be read, is illegal, or is too new; G218, it
+            cannot have the sizes.
     """
     if isinstance(source, Graph):
         graph, name = source.copy(), source.name or "graph"
@@ -42,6 +50,8 @@ def read_model(source: ModelSource) -> tuple[Graph, str]:
     with naming(name, graph):
         ir.verify(graph)
         _check_opset(graph)
+        if sizes:
+            set_sizes(graph, sizes)
         _check_inputs(graph)
     # Legal in ONNX, refused by onnxruntime.
     ir.separate_node_names(graph)
@@ -91,8 +101,13 @@ def facts(graph: Graph, name: str) -> ModelFacts:
     parameters = sum(t.size for t in constants if t is not None and t.dtype.is_float | _is_small(t))
     size = file_bytes(graph)
     if Path(name).is_file():
-        outside = (t.nbytes for t in constants if t is not None and t.external is not None)
-        size = Path(name).stat().st_size + sum(outside)
+        outside = (t for t in constants if t is not None and t.external is not None)
+        size = Path(name).stat().st_size + sum(
+            # What has an owner was inside the file, or was computed.
+            t.nbytes
+            for t in outside
+            if t.external is not None and t.external.owner is None
+        )
     return ModelFacts(
         path=name,
         nodes=len(graph.nodes()),
@@ -124,7 +139,7 @@ def input_specs(graph: Graph) -> dict[str, InputSpec]:
                 hint="leave the data out: the model is then optimised losslessly",
             )
     return {
-        v.name: InputSpec(v.name, v.shape, v.dtype.numpy_name)
+        v.name: InputSpec(v.name, v.shape, v.dtype.numpy_name, dict(graph.bounds))
         for v in graph.feeds
         if v.dtype is not None
     }

@@ -47,10 +47,11 @@ class Timed:
 
 
 def time_against(
-    before: Session, after: Session, feeds: Sequence[Feed], *, seconds: float = 0.25
+    before: Session, after: Session, feeds: Sequence[Feed], *, seconds: float = 0.12
 ) -> Timed:
     """Race two models on the same feeds, warm and interleaved."""
-    result = race({"before": before, "after": after}, feeds, seconds=seconds, min_rounds=9)
+    contenders = {"before": before, "after": after}
+    result = race(contenders, feeds, seconds=seconds, min_rounds=9, patience=2 * seconds)
     ratios = sorted(
         b / a for b, a in zip(result.samples["before"], result.samples["after"], strict=True)
     )
@@ -67,7 +68,9 @@ def time_against(
     )
 
 
-def confirmed(before: Session, after: Session, feeds: Sequence[Feed]) -> Timed:
-    """Race two models, and a second time for longer where the first says that ``after`` lost."""
+def confirmed(
+    before: Session, after: Session, feeds: Sequence[Feed], lost: float = NO_GAIN
+) -> Timed:
+    """Race two models, and again for longer where ``after`` seems to be below ``lost``."""
     timed = time_against(before, after, feeds)
-    return time_against(before, after, feeds, seconds=0.5) if timed.is_below(NO_GAIN) else timed
+    return time_against(before, after, feeds, seconds=0.5) if timed.is_below(lost) else timed

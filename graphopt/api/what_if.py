@@ -73,7 +73,9 @@ def _run(graph: Graph, preset: str, most: Effect, target: Target, registry: Regi
     """Run the passes of a preset that promise at least ``most``; what fails changes nothing."""
     recipe = resolve_recipe(target=None, recipe=preset, registry=registry).recipe
     drawn = make_context(recipe, target, registry, None)
-    context = _Assumed(target, drawn.cost, None, drawn.observer, find_rules=registry.coupling_rules)
+    context = _Assumed(
+        target, drawn.cost, None, drawn.find_observer, find_rules=registry.coupling_rules
+    )
     allowed = {Effect.EXACT, most}
     for step in Plan.closed(make_passes(recipe, registry)).placed("integer").steps:
         if step.effect not in allowed:

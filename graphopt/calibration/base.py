@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model expects of one input: ``shape`` as declared, ``dtype`` as a numpy name."""
+    """What a model expects of one input: ``shape`` as declared, ``dtype`` as a numpy name.
+
+    ``bounds`` holds the smallest and the largest size of symbols that have any.
+    """
 
     name: str
     shape: tuple[int | str | None, ...] | None
     dtype: str
+    bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

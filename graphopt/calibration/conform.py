@@ -74,6 +74,19 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], inputs: InputSpecs, wher
                 raise _wrong_shape(spec, shape, where)
             if isinstance(declared, str):
                 _bind(declared, size, name, bound, where)
+                _check_bounds(declared, size, spec, where)
+
+
+def _check_bounds(symbol: str, size: int, spec: InputSpec, where: str) -> None:
+    low, high = spec.bounds.get(symbol, (0, size))
+    if not low <= size <= high:
+        raise DataError(
+            f"`{symbol}` of input `{spec.name}` is {size} in the data, and {low} to {high} was "
+            "stated",
+            code="G212",
+            where=where,
+            hint="state other bounds, or leave these samples out",
+        )
 
 
 def check_type(found: NumpyType, spec: InputSpec, where: str) -> None:

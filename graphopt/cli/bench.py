@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from graphopt.cli.group import Command
-from graphopt.cli.options import FILE, model_argument, pass_settings
+from graphopt.cli.options import FILE, model_argument, pass_settings, size_options, sizes
 from graphopt.cli.render import Terminal
 
 if TYPE_CHECKING:
@@ -33,9 +33,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Threads inside an operator.",
 )
+@size_options
 @pass_settings
 def command(
-    settings: Settings, model: Path, against: Path | None, seconds: float, threads: int
+    settings: Settings,
+    model: Path,
+    against: Path | None,
+    seconds: float,
+    threads: int,
+    shapes: tuple[Any, ...],
+    dims: tuple[Any, ...],
 ) -> None:
     """Time a model on this machine.
 
@@ -44,6 +51,7 @@ def command(
     from graphopt import api
     from graphopt.cli.render_results import bench_table
 
-    result = api.bench(model, against=against, seconds=seconds, threads=threads)
+    given = sizes(shapes, dims)
+    result = api.bench(model, against=against, seconds=seconds, threads=threads, **given)
     terminal = Terminal(settings)
     terminal.show(result, lambda: bench_table(result))

@@ -16,6 +16,8 @@ from graphopt.cli.options import (
     complete_presets,
     model_argument,
     pass_settings,
+    size_options,
+    sizes,
     target_option,
 )
 from graphopt.cli.recipe import show_resolved
@@ -47,6 +49,8 @@ class Request:
     min_snr: float | None
     max_drop: float | None
     prune_to: str | None
+    shapes: tuple[Any, ...]
+    dims: tuple[Any, ...]
 
     def bearing_on_recipe(self) -> dict[str, Any]:
         """Return what decides the recipe, as the API takes it; what was not given is left out."""
@@ -60,6 +64,7 @@ class Request:
             stated.append(f"prune-channels.to={self.prune_to}")
         given = {"target": self.target, "data": self.data, "recipe": self.recipe}
         known = {key: value for key, value in given.items() if value is not None}
+        known |= sizes(self.shapes, self.dims)
         return {**known, "overrides": (*self.overrides, *stated)}
 
 
@@ -80,6 +85,7 @@ class Request:
     metavar="PASS.OPTION=VALUE",
     help="Change one value of the recipe; may be repeated.",
 )
+@size_options
 @click.option("--output", "-o", type=FILE, help="Model to write.  [default: MODEL.TARGET.onnx]")
 @click.option("--max-error", type=float, help="Largest relative error of an exact pass.")
 @click.option("--min-snr", type=float, help="Lowest signal-to-noise ratio of the outputs, in dB.")

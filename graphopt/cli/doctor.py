@@ -13,7 +13,7 @@ from graphopt.cli.render import Terminal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from graphopt.api.doctor import Diagnosis
+    from graphopt.api.diagnosis import Diagnosis
     from graphopt.cli.settings import Settings
 
 
@@ -35,7 +35,7 @@ def command(
     told, and written where --fix found something to repair; 1 the repaired model did not pass its
     check, and nothing was written; 2 usage, input or internal error.
     """
-    from graphopt.api.doctor import doctor
+    from graphopt.api.diagnosis import doctor
     from graphopt.errors import LimitError
 
     if output is not None and not fix:

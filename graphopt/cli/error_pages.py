@@ -127,6 +127,13 @@ PAGES: dict[str, tuple[str, str]] = {
         "Analyse the float model, or give it with `--reference` beside the quantized one. Tensors "
         "are those of the simplified model, as `graphopt analyze MODEL --pruning` names them.",
     ),
+    "G218": (
+        "A shape or size was given for an input or symbol that the model does not have, of another "
+        "rank, against what the model fixes, or twice with different sizes. Or a node of the model "
+        "was exported for another size and cannot have this one.",
+        "`graphopt inspect MODEL` lists inputs and their symbols. What a model fixes cannot be "
+        "changed: export it again.",
+    ),
     "G301": (
         "A pass raised an error. Its changes were undone, and the compile went on without it; "
         "with `--strict` it stopped.",
@@ -173,6 +180,12 @@ PAGES: dict[str, tuple[str, str]] = {
         "After units were removed the model did not compute what the original computes when "
         "nothing listens to them, or would no longer run. This is a fault in a coupling rule.",
         "Report the model's operators. `--set prune-channels.exclude=…` keeps the layer as it is.",
+    ),
+    "G310": (
+        "A pass wrote into a constant or an attribute in place. Copies of a graph share those, so "
+        "the graph before the pass is gone as well, and nothing was written.",
+        "The pass is at fault: report it. Until it is mended, compile without it, or with "
+        "`--no-plugins`.",
     ),
     "G401": (
         "Importing a plugin raised an error, most often because something that it needs is not "
@@ -241,6 +254,13 @@ PAGES: dict[str, tuple[str, str]] = {
         "The model rejects the inputs that were made up for it, often because some of its inputs "
         "depend on each other, so no pass could be checked on outputs.",
         "Give a few real samples with `--data`.",
+    ),
+    "W304": (
+        "Executed as it is written, the original gives other outputs than after the runtime's own "
+        "optimiser, by more than rounding explains; or it does not run as it is written. The first "
+        "is a fault of the runtime, or the model depends on the order of additions. Passes were "
+        "checked against the original as it is written.",
+        "Compare with the framework that the model is from, and update onnxruntime.",
     ),
     "W306": (
         "No model with any operator in integers kept the stated signal-to-noise ratio or drop, so "

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from graphopt.cli.group import Command
-from graphopt.cli.options import FILE, SIZE, complete_targets, model_argument, pass_settings
+from graphopt.cli.options import (
+    FILE,
+    SIZE,
+    complete_targets,
+    model_argument,
+    pass_settings,
+    size_options,
+    sizes,
+)
 from graphopt.cli.render import Terminal
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--max-ram", type=SIZE, help="What activations may take, such as 256KiB or 1MB.")
 @click.option("--max-flash", type=SIZE, help="What weights and graph may take.")
+@size_options
 @pass_settings
 def command(
     settings: Settings,
@@ -43,6 +52,8 @@ def command(
     what_if: bool,
     max_ram: int | None,
     max_flash: int | None,
+    shapes: tuple[Any, ...],
+    dims: tuple[Any, ...],
 ) -> None:
     """Estimate latency, memory and energy on targets.
 
@@ -62,6 +73,7 @@ def command(
         what_if=what_if,
         max_ram=max_ram,
         max_flash=max_flash,
+        **sizes(shapes, dims),
         registry=settings.registry,
     )
     terminal = Terminal(settings)

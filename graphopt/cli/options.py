@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -16,8 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[int]
+    _ShapeType = click.ParamType[tuple[str, tuple[int | str, ...]]]
+    _DimType = click.ParamType[tuple[str, int | str]]
 else:  # older versions are not generic
-    _ParamType = click.ParamType
+    _ParamType = _ShapeType = _DimType = click.ParamType
 
 FILE = click.Path(path_type=Path)
 """A path that may not exist: the API says what is wrong with it, with a code and a hint."""
@@ -42,6 +44,76 @@ class _Size(_ParamType):
 
 
 SIZE = _Size()
+
+
+class _Shape(_ShapeType):
+    """The dimensions of an input: input=1,3,h,w, or 1,3,224,224 for the only one."""
+
+    name = "[NAME=]DIMS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int | str, ...]]:
+        """Return the name, empty where none is given, and the dimensions."""
+        if not isinstance(value, str):
+            return cast("tuple[str, tuple[int | str, ...]]", value)
+        name, _, text = value.rpartition("=")
+        parts = [part.strip() for part in text.strip("[]() ").split(",")] if text.strip() else []
+        if not all(parts) or any(part.startswith("-") for part in parts):
+            self.fail(f"`{value}` is no shape: write input=1,3,224,224", param, ctx)
+        return name, tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+class _Dim(_DimType):
+    """The size of a symbol, or its bounds: batch=1, or batch=1..8."""
+
+    name = "SYMBOL=SIZE|LOW..HIGH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | str]:
+        """Return the symbol and what it is."""
+        if not isinstance(value, str):
+            return cast("tuple[str, int | str]", value)
+        name, equals, size = (part.strip() for part in value.rpartition("="))
+        if not equals or not name or not re.fullmatch(r"\d+(\s*\.\.\s*\d+)?", size):
+            self.fail(f"`{value}` is no size of a symbol: write batch=1 or batch=1..8", param, ctx)
+        return name, int(size) if size.isdecimal() else size
+
+
+def size_options(command: F) -> F:
+    """Add ``--shape`` and ``--dim``."""
+    shape = click.option(
+        "--shape",
+        "shapes",
+        type=_Shape(),
+        multiple=True,
+        help="Fix the shape of an input, such as input=1,3,224,224; may be repeated.",
+    )
+    dim = click.option(
+        "--dim",
+        "dims",
+        type=_Dim(),
+        multiple=True,
+        help="Fix or bound a symbol of the model, such as batch=1 or batch=1..8.",
+    )
+    return shape(dim(command))
+
+
+def sizes(shapes: tuple[Any, ...], dims: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what ``--shape`` and ``--dim`` gave, as the API takes it.
+
+    Raises:
+        click.UsageError: one input or symbol has two different values.
+    """
+    found: dict[str, Any] = {}
+    for option, pairs in (("shapes", shapes), ("dims", dims)):
+        for name, given in pairs:
+            if found.setdefault(option, {}).setdefault(name, given) != given:
+                which = f"`{name}`" if name else "one input"
+                raise click.UsageError(f"--{option[:-1]} gives {which} twice")
+    return found
+
 
 pass_settings = click.make_pass_decorator(Settings, ensure=True)
 
@@ -87,6 +159,6 @@ def target_option(default: str | None = None) -> Callable[[F], F]:
     )
 
 
-def model_argument(name: str = "model") -> Callable[[F], F]:
+def model_argument(name: str = "model", *, required: bool = True) -> Callable[[F], F]:
     """Return the decorator that adds a model as an argument."""
-    return click.argument(name, type=FILE)
+    return click.argument(name, type=FILE, required=required)

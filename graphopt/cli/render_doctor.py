@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from graphopt.api.doctor import Diagnosis, DoctorFinding, Repaired
+    from graphopt.api.diagnosis import Diagnosis, DoctorFinding, Repaired
 
 _SHOWN = 3
 """Findings of one code that are listed without -v."""

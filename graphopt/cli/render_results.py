@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from graphopt.cli import layout
 from graphopt.cli.render import table
+from graphopt.cli.render_bisection import bisection_lines
 
 if TYPE_CHECKING:
     from graphopt.report import BenchResult, DiffResult, ModelSummary, PortFacts
@@ -69,9 +70,7 @@ def diff_table(result: DiffResult) -> list[str]:
     ]
     lines = table(rows, right=(1, 2, 3), width=None)
     lines += layout.wrap(f"measured on {layout.plural(result.samples, 'sample')}; {result.basis}")
-    if not result.structural:
-        return [*lines, "", "structure: no difference"]
-    lines += ["", "structure:"]
+    lines += ["", "structure:" if result.structural else "structure: no difference"]
     for difference in result.structural:
         lines += layout.wrap(difference, first="  ", rest="    ")
-    return lines
+    return lines if result.bisection is None else lines + bisection_lines(result.bisection)

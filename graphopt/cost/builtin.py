@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphopt.cost.profiled import Profiled
-from graphopt.cost.roofline import Roofline
 from graphopt.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -17,4 +15,18 @@ if TYPE_CHECKING:
 @hookimpl
 def graphopt_register_cost_models() -> Sequence[type[CostModel]]:
     """Return the models for targets without and with a measured profile."""
+    from graphopt.cost.profiled import Profiled
+    from graphopt.cost.roofline import Roofline
+
     return [Roofline, Profiled]
+
+
+def find_cost_model(name: str) -> type[CostModel] | None:
+    """Return the usual model without importing the other."""
+    from graphopt.cost.roofline import Roofline
+
+    return Roofline if name == Roofline.name else None
+
+
+FINDERS = {"cost_models": find_cost_model}
+"""By the end of a hook's name: what finds one thing of those that the hook returns, or None."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.cost.terms import Grid, curve_keys, terms
+from graphopt.cost.terms import ALONE, Around, Grid, curve_keys, terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,18 +33,24 @@ class CurveTime:
     curve: KernelCurve
 
 
+_ROUNDS = 4
+"""Times that a model is priced, each time as often as the one before says that it is executed."""
+
+
 def grid_of(target: Target) -> Grid:
-    """Return blocks and caches of a target."""
+    """Return blocks and caches of a target; how long they keep what, where a profile tells."""
     levels = target.memory.levels_bytes
     near = levels[_L2] if len(levels) > _L2 else _DEFAULT_NEAR_BYTES
-    return Grid(target.compute.alignment, near, max(target.memory.cache_bytes, near))
+    keep = target.profile.keep_us if target.profile is not None else 0.0
+    far = max(target.memory.cache_bytes, near)
+    return Grid(target.compute.alignment, near, far, keep or math.inf)
 
 
 def curve_time(
     signature: Signature,
     curves: Mapping[str, KernelCurve],
     grid: Grid,
-    resident_bytes: int = 0,
+    around: Around = ALONE,
     *,
     general: bool = False,
 ) -> CurveTime | None:
@@ -53,12 +60,12 @@ def curve_time(
         signature: the kernel.
         curves: by name, as ``curve_keys`` makes them.
         grid: blocks and caches that the curves were fitted with.
-        resident_bytes: constants of the whole model.
+        around: what it is executed among.
         general: take the curve of kernels of every class where there is no other.
     """
     for key in curve_keys(signature, grid):
         if key in curves and (general or not key.endswith(f".{GENERAL}")):
-            sizes = terms(signature, grid, resident_bytes)
+            sizes = terms(signature, grid, around)
             curve = curves[key]
             us = sum(cost * sizes.get(term, 0.0) for term, cost in curve.terms.items())
             return CurveTime(us, key, curve)
@@ -94,10 +101,30 @@ def model_us(
     kernels: Sequence[Signature], profile: DeviceProfile, grid: Grid, threads: int = 1
 ) -> float:
     """Return the time of one inference that executes ``kernels``; what no curve covers is free."""
-    resident = sum(kernel.weight_bytes for kernel in kernels)
-    total = profile.run_us
-    for kernel in kernels:
-        found = curve_time(kernel, profile.curves, grid, resident, general=True)
-        if found is not None:
-            total += threaded(found.us, profile, threads)
+    _, total = settled(kernels, profile, grid, threads)
     return total
+
+
+def settled(
+    kernels: Sequence[Signature], profile: DeviceProfile, grid: Grid, threads: int = 1
+) -> tuple[list[float], float]:
+    """Return the one-thread time of each kernel, and that of one inference.
+
+    What caches forget depends on how long an inference takes, and that on what they forget: the
+    model is priced as if it were executed at once, then as often as that says, and so on. The time
+    only grows from round to round, by less each time.
+    """
+    resident = sum(kernel.weight_bytes for kernel in kernels)
+    around = Around(resident)
+    for _ in range(_ROUNDS):
+        times = [_priced(kernel, profile, grid, around) for kernel in kernels]
+        total = profile.run_us + sum(threaded(us, profile, threads) for us in times)
+        if not math.isfinite(grid.keep_us):
+            break
+        around = Around(resident, total)
+    return times, total
+
+
+def _priced(kernel: Signature, profile: DeviceProfile, grid: Grid, around: Around) -> float:
+    found = curve_time(kernel, profile.curves, grid, around, general=True)
+    return 0.0 if found is None else found.us

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt.cost.base import Estimate, KernelCost
-from graphopt.cost.curves import curve_time, grid_of, threaded
+from graphopt.cost.curves import curve_time, grid_of, settled, threaded
 from graphopt.cost.kernels import group_kernels
 from graphopt.cost.latency import kernel_time
 from graphopt.cost.layout import in_execution_order
 from graphopt.cost.roofline import Roofline
 from graphopt.cost.shapes import unknown_count
 from graphopt.cost.signature import signature_of
+from graphopt.cost.terms import Around
 from graphopt.cost.whole import Whole
 from graphopt.types import Figure
 
@@ -49,7 +51,8 @@ class Profiled:
             return Roofline(self.dims).estimate(graph, target)
         whole = Whole.of(graph, target, self.dims)
         kernels, origin = self._kernels(whole)
-        prices = _Prices(target, target.profile, self.threads, whole.weight_bytes, whole.in_cache)
+        around = _around(kernels, whole.weight_bytes, target, self.threads)
+        prices = _Prices(target, target.profile, self.threads, around, whole.in_cache)
         priced = [prices.cost(kernel) for kernel in kernels]
         latency = _latency(priced, target, target.profile)
         facts = _facts(whole.known, target.profile, self.threads, origin, whole.bound)
@@ -76,15 +79,13 @@ class _Prices:
     target: Target
     profile: DeviceProfile
     threads: int
-    resident_bytes: int
+    around: Around
     cached: bool
 
     def cost(self, kernel: Kernel) -> tuple[KernelCost, bool]:
         """Return the cost of a kernel, and whether a measured curve says so."""
         fallback = kernel_time(kernel, self.target, weights_in_cache=self.cached)
-        found = curve_time(
-            signature_of(kernel), self.profile.curves, self._grid, self.resident_bytes
-        )
+        found = curve_time(signature_of(kernel), self.profile.curves, self._grid, self.around)
         us = fallback.latency_us if found is None else found.us
         inner = [self._inner(body) for body in kernel.node.subgraphs]
         most = max(inner, key=lambda part: part[0], default=(0.0, 0, 0))
@@ -112,6 +113,15 @@ class _Prices:
             sum(c.macs for c in costs),
             sum(c.bytes_moved for c in costs),
         )
+
+
+def _around(kernels: Sequence[Kernel], weight_bytes: int, target: Target, threads: int) -> Around:
+    """Return what the kernels of a model are executed among."""
+    grid = grid_of(target)
+    if target.profile is None or not math.isfinite(grid.keep_us):
+        return Around(weight_bytes)
+    _, us = settled([signature_of(kernel) for kernel in kernels], target.profile, grid, threads)
+    return Around(weight_bytes, us)
 
 
 def _latency(

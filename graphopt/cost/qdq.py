@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.analysis import only_consumer
-from graphopt.analysis.quantization.operators import readers_of
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -164,7 +163,11 @@ def _signs_fit(dequantize: Node, target: Target) -> bool:
     if stored is None or stored.dtype is not DType.INT8 or stored.is_constant:
         return True
     source = stored.producer
-    return source is not None and is_quantize(source) and readers_of(source) == 1
+    if source is None or not is_quantize(source):
+        return False
+    from graphopt.analysis.quantization.operators import readers_of
+
+    return readers_of(source) == 1
 
 
 def _tail(node: Node) -> tuple[tuple[Node, ...], tuple[Node, ...]] | None:

@@ -49,10 +49,13 @@ def nbytes(value: Value | None) -> int:
 def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]]:
     """Return a copy of ``graph`` with every size that can be known, and how symbols were bound.
 
-    A symbol of ``given`` takes its value from there. Otherwise a batch (a symbol of that name, or
-    the leading dimension of an input of rank 2 and more) is 1, and anything else ``DEFAULT_DIM``.
+    A symbol of ``given`` takes its value from there, one with bounds its largest. Otherwise a batch
+    (a symbol of that name, or the leading dimension of an input of rank 2 and more) is 1, and
+    anything else ``DEFAULT_DIM``.
     """
     copy = graph.copy()
+    # What has to fit, and to be fast enough, is the largest that was stated.
+    given = {**{name: high for name, (_, high) in graph.bounds.items()}, **given}
     prepare(copy)
     bound: dict[str, int] = {}
     for value in copy.inputs:

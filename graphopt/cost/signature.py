@@ -37,7 +37,8 @@ class Signature:
             convolution or pooling, the axis of a softmax or normalization, the run of elements
             that a copy keeps together or that meets one run of another operand; 0 where all of
             them are, or nothing is known.
-        window: elements that a pooling reads for one output; 1 elsewhere.
+        window: elements that a pooling reads for one output; times that a transposed matrix with a
+            short side fits into a tile; 1 elsewhere.
     """
 
     kernel: str
@@ -73,17 +74,20 @@ def signature_of(kernel: Kernel) -> Signature:
         weight_bytes=sum(nbytes(v) for v in kernel.constants),
         write_bytes=0 if kernel.is_view else sum(nbytes(v) for v in kernel.writes),
         line=_line(kernel.node, kernel.kind),
-        window=_window(kernel.node) if kernel.kind == "pool" else 1,
+        window=_window(kernel.node, kernel.kind),
     )
 
 
 def _attention(node: Node) -> Product | None:
-    """Return the products of a fused attention as one product with as many outputs."""
+    """Return the products of a fused attention as one with the rows of all heads."""
     macs, out = macs_of(node), dims(node.outputs[0])
     if not macs or not out:
         return None
-    rows = max(math.prod(out[:-1]), 1)
-    return Product(rows, out[-1], max(macs // (rows * out[-1]), 1))
+    heads = node.attribute("q_num_heads", node.attribute("num_heads", 1))
+    heads = heads if isinstance(heads, int) and heads > 0 and out[-1] % heads == 0 else 1
+    heads = heads if len(out) <= _IMAGE_RANK else 1
+    rows, columns = max(math.prod(out[:-1]), 1) * heads, max(out[-1] // heads, 1)
+    return Product(rows, columns, max(macs // (rows * columns), 1))
 
 
 def _line(node: Node, kind: str) -> int:
@@ -137,29 +141,44 @@ def _trailing(shape: tuple[int, ...], out: tuple[int, ...]) -> int:
 def _kept_run(node: Node, out: tuple[int, ...]) -> int:
     """Return how many elements lie together before and after a transposition.
 
-    0 where one matrix is transposed as a whole, for which the runtime has fast code.
+    0 where matrices are transposed as a whole, for which the runtime has fast code.
     """
+    kept, moved, ranks = _moved(node, out)
+    return kept if (kept > 1 and moved) or not _shorter_side(moved, ranks) else 0
+
+
+def _moved(node: Node, out: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
+    """Return the elements that stay together, and axes with sizes that move, and those in order."""
     order = node.attribute("perm", ())
     order = tuple(int(axis) for axis in order) or tuple(reversed(range(len(out))))
-    leading = 0
-    while leading < len(out) and order[leading] == leading:
-        leading += 1
-    moved = [axis for place, axis in enumerate(order) if out[place] > 1]
-    if math.prod(out[:leading]) == 1 and _is_one_matrix(moved):
-        return 0
-    kept = 0
-    while kept < len(out) and order[len(out) - 1 - kept] == len(out) - 1 - kept:
-        kept += 1
-    return math.prod(out[len(out) - kept :])
+    moved = [(axis, out[place]) for place, axis in enumerate(order) if out[place] > 1]
+    ranks = sorted(axis for axis, _ in moved)
+    while moved and moved[0][0] == ranks[0]:
+        del moved[0], ranks[0]
+    kept = 1
+    while moved and moved[-1][0] == ranks[-1]:
+        kept *= moved.pop()[1]
+        ranks.pop()
+    return kept, moved, ranks
 
 
-def _is_one_matrix(order: list[int]) -> bool:
-    """Whether a permutation swaps two blocks of neighbouring axes: the transpose of a matrix."""
-    if not order:
-        return True
-    ranks = sorted(order)
+_TILE = 16
+"""Side from which a matrix is transposed in tiles."""
+
+
+def _shorter_side(moved: list[tuple[int, int]], ranks: list[int]) -> int:
+    """Return the shorter side of the matrix whose transpose a permutation is; 0 if it is none.
+
+    One axis trades places with the neighbouring ones beside it: the runtime moves single axes.
+    """
+    if not moved:
+        return _TILE
+    order = [axis for axis, _ in moved]
     start = ranks.index(order[0])
-    return order == ranks[start:] + ranks[:start]
+    if order != ranks[start:] + ranks[:start] or min(start, len(order) - start) > 1:
+        return 0
+    first = math.prod(size for axis, size in moved if axis >= ranks[start])
+    return min(first, math.prod(size for _, size in moved) // first)
 
 
 def _joined_run(node: Node, out: tuple[int, ...]) -> int:
@@ -175,8 +194,17 @@ def _axis(node: Node, rank: int, default: int) -> int:
     return min(max(axis + rank if axis < 0 else axis, 0), max(rank - 1, 0))
 
 
-def _window(node: Node) -> int:
-    """Return how many elements a pooling reads for one output; a global one reads its input."""
+def _window(node: Node, kind: str) -> int:
+    """Return how many elements a pooling reads for one output; a global one reads its input.
+
+    For the transposition of a matrix, how often its shorter side fits into a tile.
+    """
+    if node.op == "Transpose":
+        kept, moved, ranks = _moved(node, dims(node.outputs[0]))
+        side = _shorter_side(moved, ranks) if kept == 1 else 0
+        return math.ceil(_TILE / side) if side else 1
+    if kind != "pool":
+        return 1
     window = node.attribute("kernel_shape")
     if window is not None:
         return math.prod(int(size) for size in window)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.analysis import stored_bytes
-from graphopt.ir import to_bytes
+from graphopt.ir import serialized_size
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph
@@ -21,5 +21,5 @@ def file_bytes(graph: Graph) -> int:
     """Return the size of the model file: exact up to 64 MB of weights, then summed."""
     weights = stored_bytes(graph)
     if weights <= _SERIALIZE_UP_TO:
-        return len(to_bytes(graph))
+        return serialized_size(graph)
     return weights + _BYTES_PER_NODE * sum(1 for _ in graph.walk())

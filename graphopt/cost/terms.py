@@ -14,17 +14,27 @@ if TYPE_CHECKING:
 
 CONVOLUTION_KINDS = frozenset({"conv", "pointwise", "depthwise", "grouped"})
 
-CONVOLUTION_TERMS = ("call", "mac", "out", "tile", "pass", "patch", "line", "column",
-                     "moved", "far_moved", "spilled",
-                     "weight", "far_weight", "cold_weight")  # fmt: skip
-DEPTHWISE_TERMS = ("call", "mac", "out", "tile", "line", "moved", "far_moved", "spilled", "weight")
-PRODUCT_TERMS = ("call", "mac", "out", "pass", "column", "moved", "far_moved", "spilled",
-                 "weight", "far_weight", "cold_weight")  # fmt: skip
-ELEMENT_TERMS = ("call", "element", "visit", "line", "moved", "far_moved", "spilled")
+CONVOLUTION_TERMS = (
+    "call", "cold_call", "mac", "out", "tile", "pass", "patch", "line", "column",
+    "moved", "far_moved", "cold_moved", "spilled", "weight", "far_weight", "cold_weight",
+)  # fmt: skip
+DEPTHWISE_TERMS = (
+    "call", "cold_call", "mac", "out", "place", "tile", "line",
+    "moved", "far_moved", "cold_moved", "spilled", "weight",
+)  # fmt: skip
+PRODUCT_TERMS = (
+    "call", "cold_call", "mac", "out", "pass", "column",
+    "moved", "far_moved", "cold_moved", "spilled", "weight", "far_weight", "cold_weight",
+)  # fmt: skip
+ELEMENT_TERMS = (
+    "call", "cold_call", "element", "line", "moved", "far_moved", "cold_moved", "spilled",
+)  # fmt: skip
+VISITING_TERMS = (*ELEMENT_TERMS, "visit")
 """Candidate terms by group of kernels; a fit chooses among them."""
 
 _TERMS = {
     **dict.fromkeys(("conv", "pointwise", "grouped"), CONVOLUTION_TERMS),
+    **dict.fromkeys(("pool", "movement"), VISITING_TERMS),
     "depthwise": DEPTHWISE_TERMS,
     **dict.fromkeys(("gemm", "gemv", "attention"), PRODUCT_TERMS),
 }
@@ -47,15 +57,34 @@ class Grid:
         blocks: channels that are processed at once, by dtype.
         near_bytes: cache of one core (L2): more than this of weights is read from further away.
         far_bytes: last cache that one core can expect to keep: more is read from main memory.
+        keep_us: time in which a last cache that others use as well forgets all but 1/e of what it
+            held; infinite where it is not shared, or nothing is known.
     """
 
     blocks: Mapping[str, int] = field(default_factory=dict)
     near_bytes: int = 1 << 20
     far_bytes: int = 16 << 20
+    keep_us: float = math.inf
 
     def block(self, dtype: str) -> int:
         """Return the channels that are processed at once."""
         return max(self.blocks.get(dtype, 1), 1)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a kernel is executed among, which decides what caches still hold of its data.
+
+    Args:
+        resident_bytes: constants of the whole model, which compete for the caches.
+        period_us: time from one inference to the next.
+    """
+
+    resident_bytes: int = 0
+    period_us: float = 0.0
+
+
+ALONE = Around()
 
 
 def candidate_terms(kind: str) -> tuple[str, ...]:
@@ -68,8 +97,9 @@ def curve_keys(signature: Signature, grid: Grid) -> tuple[str, ...]:
 
     Convolutions: "dtype.kind.variant", where a variant is a first layer, an unaligned form, the
     plain layout, or one place of an image, which is a product with a vector. Products:
-    "dtype.Kernel.kind". Others: "dtype.Kernel.layout", "dtype.Kernel". Then for all "dtype.kind",
-    unless nothing is known of the kind, and "dtype.any".
+    "dtype.Kernel.kind". Others: "dtype.Kernel.layout", or how elements are walked through where
+    that is not all in a row, and "dtype.Kernel". Then for all "dtype.kind", unless nothing is known
+    of the kind, and "dtype.any".
     """
     kind, dtype = signature.kind, signature.dtype
     name = _COMMON.get(signature.kernel, signature.kernel)
@@ -79,6 +109,8 @@ def curve_keys(signature: Signature, grid: Grid) -> tuple[str, ...]:
     if kind in CONVOLUTION_KINDS and signature.product is not None:
         variant = _variant(signature, signature.product, grid)
         keys = (f"{dtype}.{kind}.{variant}",) if variant else ()
+        if variant == "plain" and kind == "grouped" and signature.product.window == 1:
+            keys = (f"{dtype}.grouped.point", f"{dtype}.pointwise.plain")
         if variant and kind in {"pointwise", "grouped"}:
             keys = (*keys, f"{dtype}.conv.{variant}")
         if signature.kernel not in _COMMON:
@@ -86,9 +118,7 @@ def curve_keys(signature: Signature, grid: Grid) -> tuple[str, ...]:
     elif signature.product is not None:
         keys = (f"{dtype}.{name}.{kind}",)
     else:
-        scattered = name == "Transpose" and signature.line == 1
-        variant = "scattered" if scattered else signature.layout
-        keys = (f"{dtype}.{name}.{variant}", f"{dtype}.{name}")
+        keys = (f"{dtype}.{name}.{_runs(signature, name)}", f"{dtype}.{name}")
     coarse = {"other": (), "attention": (f"{dtype}.{kind}", f"{dtype}.gemm")}
     return (*keys, *coarse.get(kind, (f"{dtype}.{kind}",)), f"{dtype}.any")
 
@@ -100,13 +130,25 @@ _COMMON = {
 """Operators whose class already says everything, and those that are others with more fused."""
 
 
+def _runs(signature: Signature, name: str) -> str:
+    """Return how elements are walked through: one by one, in runs, or all as the layout has them.
+
+    An operand of fewer axes is met in runs; a transposition that keeps some elements together
+    copies runs of them.
+    """
+    if name == "Transpose" and signature.line == 1:
+        return "scattered"
+    in_runs = name == "Transpose" or signature.kind == "elementwise"
+    return "runs" if in_runs and signature.line else signature.layout
+
+
 def _variant(signature: Signature, product: Product, grid: Grid) -> str:
     """Return how a convolution is executed where that is not the usual way."""
     block = grid.block(signature.dtype)
     few = signature.kind in {"conv", "pointwise"}
     if signature.dtype == "int8":
         if signature.kind == "depthwise":
-            return ""
+            return "unaligned" if product.groups % block else ""
         rest = product.inputs % _DOT_LENGTH or product.columns % _DOT_LENGTH
         if product.columns < block or rest:
             return "unaligned"
@@ -116,35 +158,40 @@ def _variant(signature: Signature, product: Product, grid: Grid) -> str:
     return "plain"
 
 
-def terms(signature: Signature, grid: Grid, resident_bytes: int = 0) -> dict[str, float]:
+def terms(signature: Signature, grid: Grid, around: Around = ALONE) -> dict[str, float]:
     """Return every term of a kernel; each is at least 0 and grows with each size of the kernel.
 
-    ``call`` 1; ``mac`` 1e6 multiply-accumulates, channels rounded up to blocks; thousands of:
-    ``out`` outputs (starts of a sum), ``tile`` products of the tiles of a line, ``pass`` reads of
-    inputs, ``patch`` inputs copied side by side for a window, ``line`` lines, ``column`` a right
-    operand that is no constant, to be packed in every run, ``element`` outputs, ``visit`` further
-    elements of pooling windows; kilobytes of: ``moved`` activations, ``far_moved`` those of a
-    model whose constants fill the near cache, ``spilled`` those that do not fit into it,
-    ``weight`` constants, ``far_weight`` those that the near cache does not keep from one inference
-    to the next, ``cold_weight`` those that no cache keeps.
+    ``call`` 1; ``cold_call`` the part of the code that caches forgot since it was last used;
+    ``mac`` 1e6 multiply-accumulates, channels rounded up to blocks; thousands of: ``out`` outputs
+    (starts of a sum), ``place`` places that a window reads, ``tile`` products of the tiles of a
+    line, ``pass`` reads of inputs, ``patch`` inputs copied side by side for a window, ``line``
+    lines, ``column`` a right operand that is no constant, to be packed in every run, ``element``
+    outputs, ``visit`` further elements of pooling windows; kilobytes of: ``moved`` activations,
+    ``far_moved`` those of a model whose constants fill the near cache, ``cold_moved`` those whose
+    memory no cache holds any longer when it is used again, ``spilled`` those that do not fit into
+    the near cache, ``weight`` constants, ``far_weight`` those that the near cache does not keep
+    from one inference to the next, ``cold_weight`` those that no cache keeps.
 
     Args:
         signature: the kernel.
         grid: blocks and caches of the device.
-        resident_bytes: constants of the whole model, which compete for the caches.
+        around: what it is executed among.
     """
     product = signature.product
     found = _products(signature, product, grid) if product is not None else _elements(signature)
     moved = _moved(signature)
-    weights = signature.weight_bytes / 1e3
-    resident = max(resident_bytes, signature.weight_bytes)
+    weights = _weights(signature) / 1e3
+    resident = max(around.resident_bytes, signature.weight_bytes)
+    cold = forgotten(resident, around.period_us, grid)
     found["call"] = 1.0
+    found["cold_call"] = cold
     found["moved"] = moved / 1e3
     found["far_moved"] = moved / 1e3 * missed(resident, grid.near_bytes)
+    found["cold_moved"] = moved / 1e3 * cold
     found["spilled"] = max(moved - grid.near_bytes / 2, 0.0) / 1e3
     found["weight"] = weights
     found["far_weight"] = weights * missed(resident, grid.near_bytes)
-    found["cold_weight"] = weights * missed(resident, grid.far_bytes)
+    found["cold_weight"] = weights * cold
     return found
 
 
@@ -154,10 +201,27 @@ def missed(resident_bytes: float, cache_bytes: int) -> float:
     return min(max((resident_bytes - half) / half, 0.0), 1.0)
 
 
+def forgotten(resident_bytes: float, period_us: float, grid: Grid) -> float:
+    """Return which part of what is used once in an inference no cache holds at the next one."""
+    kept = (1.0 - missed(resident_bytes, grid.far_bytes)) * math.exp(-period_us / grid.keep_us)
+    return 1.0 - kept
+
+
 def _moved(signature: Signature) -> int:
-    if signature.kind == "gather":  # reads only what it takes
+    if _takes_part(signature):
         return 2 * signature.write_bytes
     return signature.read_bytes + signature.write_bytes
+
+
+def _weights(signature: Signature) -> int:
+    if _takes_part(signature):
+        return min(signature.weight_bytes, signature.write_bytes)
+    return signature.weight_bytes
+
+
+def _takes_part(signature: Signature) -> bool:
+    """Whether a kernel reads only what it writes of its operands."""
+    return signature.kind == "gather" or signature.kernel == "Slice"
 
 
 def _products(signature: Signature, product: Product, grid: Grid) -> dict[str, float]:
@@ -177,6 +241,7 @@ def _products(signature: Signature, product: Product, grid: Grid) -> dict[str, f
         "tile": tiles * reduction * columns * groups / 1e3,
         "pass": rows * reduction * groups * math.ceil(columns / _FILTERS) / 1e3,
         "patch": rows * reduction * groups / 1e3 if product.window > 1 else 0.0,
+        "place": rows * product.window / 1e3,
         "line": lines * groups / 1e3,
         "column": 0.0 if signature.weight_bytes else columns * reduction * groups / 1e3,
     }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import AttributeProto
 
+from graphopt.errors import ModelError
 from graphopt.ir.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Attribute:
         if kind == AttributeProto.TENSORS:
             return list(self.tensors) or [Tensor.from_proto(t) for t in proto.tensors]
         if kind == AttributeProto.GRAPH:
+            if not self.graphs:
+                raise ModelError(f"the attribute `{self.name}` holds no graph", code="G205")
             return self.graphs[0]
         if kind == AttributeProto.GRAPHS:
             return list(self.graphs)

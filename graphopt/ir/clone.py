@@ -17,6 +17,7 @@ def clone(
         setattr(copy, key, getattr(graph, key))
     copy.opsets = dict(graph.opsets)
     copy.metadata = dict(graph.metadata)
+    copy.bounds = dict(graph.bounds)
     copy.value_infos = list(graph.value_infos)
     for value in graph.values():
         mapping[value] = _copy_value(value, copy)
@@ -42,14 +43,20 @@ def _copy_node(node: Node, graph: Graph, mapping: dict[Value, Value]) -> None:
     made = Node(graph, node.op, node.domain, node.name)
     made.source = node.source
     graph.adopt(made)
-    for output in node.outputs:
+    for output in node._outputs:
         target = mapping.get(output)
         if target is None:
             target = Value(graph, output.name)
         target.producer = made
         made._outputs.append(target)
     # Captured values of graphs around a copied inner graph map to themselves.
-    made.set_inputs([None if v is None else mapping.get(v, v) for v in node.inputs])
-    for attribute in node.attributes.values():
-        graphs = tuple(clone(g, graph, mapping) for g in attribute.graphs)
-        made.put_attribute(Attribute(attribute.proto, graphs, attribute.tensors))
+    made._inputs = [None if v is None else mapping.get(v, v) for v in node._inputs]
+    for index, value in enumerate(made._inputs):
+        if value is not None:
+            value._uses[made, index] = None
+    for name, attribute in node._attributes.items():
+        if attribute.graphs:
+            graphs = tuple(clone(g, graph, mapping) for g in attribute.graphs)
+            made.put_attribute(Attribute(attribute.proto, graphs, attribute.tensors))
+        else:
+            made._attributes[name] = attribute

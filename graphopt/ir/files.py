@@ -13,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from graphopt.errors import GraphOptError, ModelError
+from graphopt.ir.lifted import LEAST_TENSOR, joined, joined_size, lift
 from graphopt.ir.nesting import MAX_NESTING, serialized_nesting, too_deep
 from graphopt.ir.serde import graph_from_model, model_from_graph
 from graphopt.ir.tensor import ExternalBytes, Tensor
@@ -27,12 +28,20 @@ if TYPE_CHECKING:
 MAX_PROTOBUF_BYTES = (1 << 31) - 1
 INLINE_LIMIT = 1 << 30
 """Tensors together larger than this are written beside the model, not inside it."""
+KEPT_OUTSIDE = 128 << 20
+"""Of a model that came with its data beside it, tensors together larger than this stay outside."""
 _MIN_EXTERNAL = 1024
 _ALIGNMENT = 4096
 
 
-def load(path: str | Path) -> Graph:
+def load(path: str | Path, *, in_place: bool = False) -> Graph:
     """Read a model; external data stays on disk and is memory-mapped when asked for.
+
+    Large constants inside the file are moved to a temporary one, which goes with the graph.
+
+    Args:
+        path: the file.
+        in_place: leave them where they are, for a file that stays as it is meanwhile.
 
     Raises:
         ModelError: G201 unreadable, G202 not an ONNX model, G203 external data missing or short,
@@ -49,7 +58,8 @@ def load(path: str | Path) -> Graph:
                 where=str(path),
                 hint="save it with external data",
             )
-        data = path.read_bytes()
+        lifted = lift(path, in_place=in_place)
+        data, places = lifted if lifted is not None else (path.read_bytes(), {})
     except OSError as error:
         raise ModelError(
             f"cannot read `{path}`: {error.strerror or error}",
@@ -57,11 +67,25 @@ def load(path: str | Path) -> Graph:
             where=str(path),
             hint="give the path of an .onnx file that may be read",
         ) from error
-    return from_bytes(data, folder=path.parent, origin=str(path))
+    return _parsed(data, path.parent, str(path), places)
 
 
 def from_bytes(data: bytes, folder: Path | None = None, origin: str = "model") -> Graph:
     """Read a serialized model; external data is looked for in ``folder`` only."""
+    return _parsed(data, folder, origin, {})
+
+
+def _parsed(
+    data: bytes, folder: Path | None, origin: str, lifted: Mapping[str, ExternalBytes]
+) -> Graph:
+    """Read a serialized model; ``lifted`` is where values lie that were inside its file."""
+
+    def find(tensor: onnx.TensorProto) -> ExternalBytes | None:
+        named = tensor.name in lifted and not tensor.external_data
+        if named and tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return lifted[tensor.name]
+        return locate(tensor, folder)
+
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -71,7 +95,7 @@ def from_bytes(data: bytes, folder: Path | None = None, origin: str = "model") -
                 code="G202",
                 hint="give an ONNX model; data and checkpoints of other kinds are not read",
             )
-        return graph_from_model(model, lambda tensor: locate(tensor, folder))
+        return graph_from_model(model, find)
     except GraphOptError as error:
         error.where = f"{origin}: {error.where}" if error.where else origin
         raise
@@ -149,6 +173,42 @@ def _inside(folder: Path | None, location: str, tensor: str) -> Path:
 
 def to_bytes(graph: Graph) -> bytes:
     """Serialize with every value inside; raises ModelError G208 over 2 GiB."""
+    _demand_room(graph)
+    return serialized(model_from_graph(graph))
+
+
+def serialized_size(graph: Graph) -> int:
+    """Return the length of ``to_bytes``, without values that lie in files being read."""
+    data, held = _skeleton(graph)
+    return joined_size(data, held) if held else len(data)
+
+
+def _serialized_in_pieces(graph: Graph) -> Iterator[bytes]:
+    """Serialize with every value inside, those that lie in files one at a time."""
+    data, held = _skeleton(graph)
+    yield from joined(data, held) if held else (data,)
+
+
+def _skeleton(graph: Graph) -> tuple[bytes, dict[str, Tensor]]:
+    """Serialize without the values that lie in files; return them by name."""
+    _demand_room(graph)
+    inner = {v.name for n in graph.walk() for g in n.subgraphs for v in g.initializers}
+    held = {
+        v.name: v.stored
+        for v in graph.initializers
+        if v.stored is not None
+        and v.stored.external is not None
+        and v.stored.nbytes >= LEAST_TENSOR
+        and v.name not in inner
+    }
+
+    def encode(name: str, tensor: Tensor) -> onnx.TensorProto:
+        return tensor.header(name) if held.get(name) is tensor else tensor.to_proto(name)
+
+    return serialized(model_from_graph(graph, encode)), held
+
+
+def _demand_room(graph: Graph) -> None:
     total = tensor_bytes(graph)
     if total > MAX_PROTOBUF_BYTES - (64 << 20):
         raise ModelError(
@@ -156,10 +216,10 @@ def to_bytes(graph: Graph) -> bytes:
             code="G208",
             hint="save it to a file; large constants then lie beside it",
         )
-    return _serialized(model_from_graph(graph))
 
 
-def _serialized(model: onnx.ModelProto) -> bytes:
+def serialized(model: onnx.ModelProto) -> bytes:
+    """Serialize a message; raises ModelError G208 when it is too large for one."""
     try:
         return model.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
@@ -172,10 +232,10 @@ def _serialized(model: onnx.ModelProto) -> bytes:
 
 def tensor_bytes(graph: Graph) -> int:
     """Bytes of all stored constants, inner graphs included."""
-    return sum(t.nbytes for t in {id(t): t for t in _stored(graph)}.values())
+    return sum(t.nbytes for t in {id(t): t for t in stored_tensors(graph)}.values())
 
 
-def _stored(graph: Graph) -> Iterator[Tensor]:
+def stored_tensors(graph: Graph) -> Iterator[Tensor]:
     """Yield every tensor that is stored with the graph or lies outside its file."""
     for inner in [graph, *(g for n in graph.walk() for g in n.subgraphs)]:
         for value in inner.initializers:
@@ -199,7 +259,7 @@ def save(
         graph: the model.
         path: the file to write; a file that the model still reads from is refused.
         external: store large constants in ``<path>.data`` beside it; by default when they are
-            over 1 GiB together.
+            over 1 GiB together, or over 128 MiB where the model came with external data.
         beside: further files, which are written with the model or not at all.
 
     Raises:
@@ -207,7 +267,8 @@ def save(
     """
     path = Path(path)
     if external is None:
-        external = tensor_bytes(graph) > INLINE_LIMIT
+        limit = min(INLINE_LIMIT, KEPT_OUTSIDE) if _came_outside(graph) else INLINE_LIMIT
+        external = tensor_bytes(graph) > limit
     data_path = path.with_name(path.name + ".data")
     beside = beside or {}
     paths = [path, *([data_path] if external else []), *beside]
@@ -216,9 +277,9 @@ def save(
         with _replacing(*paths) as (file, *others):
             if external:
                 spill = _Spill(others.pop(0), data_path.name)
-                file.write(_serialized(model_from_graph(graph, spill.encode)))
+                file.write(serialized(model_from_graph(graph, spill.encode)))
             else:
-                file.write(to_bytes(graph))
+                file.writelines(_serialized_in_pieces(graph))
             for other, content in zip(others, beside.values(), strict=True):
                 other.write(content)
         return paths
@@ -232,8 +293,19 @@ def save(
         ) from error
 
 
+def _came_outside(graph: Graph) -> bool:
+    """Whether the model was read with external data; constants that were computed do not count."""
+    held = (t for t in stored_tensors(graph) if t.proto is not None)
+    return any(t.external is not None and t.external.owner is None for t in held)
+
+
+def source_files(graph: Graph) -> frozenset[Path]:
+    """Return the files that constants of the graph lie in."""
+    return frozenset(t.external.path for t in stored_tensors(graph) if t.external is not None)
+
+
 def _refuse_sources(graph: Graph, targets: Sequence[Path]) -> None:
-    sources = {t.external.path for t in _stored(graph) if t.external is not None}
+    sources = source_files(graph)
     for target in targets:
         if target.resolve() in sources:
             raise ModelError(

@@ -33,6 +33,8 @@ class Graph:
         self.model_shell: onnx.ModelProto | None = None
         self.value_infos: list[onnx.ValueInfoProto] = []
         self.declared_at_load: frozenset[str] = frozenset()
+        self.bounds: dict[str, tuple[int, int]] = {}
+        self.inference: object = None
         self._inputs: dict[Value, None] = {}
         self._outputs: list[Value] = []
         self._stored: dict[Value, None] = {}

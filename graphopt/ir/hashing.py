@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import marshal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphopt.ir.attributes import Attribute
@@ -16,35 +17,37 @@ def structural_hash(graph: Graph) -> str:
 
     Inferred types of intermediate tensors are left out: they follow from the rest.
     """
-    state = hashlib.blake2b(digest_size=16)
-    for line in _lines(graph):
-        state.update(line.encode())
-        state.update(b"\n")
-    return state.hexdigest()
+    # In this version equal structures are equal bytes, whatever objects they share.
+    return hashlib.blake2b(marshal.dumps(_structure(graph), 2), digest_size=16).hexdigest()
 
 
-def _lines(graph: Graph) -> list[str]:
-    lines = [repr(sorted(graph.opsets.items())), str(graph.ir_version)]
-    lines += [f"in {v.name} {v.dtype} {v.shape}" for v in graph.inputs]
-    lines += [f"out {v.name}" for v in graph.outputs]
-    for value in graph.initializers:
-        tensor = value._tensor
-        assert tensor is not None
-        lines.append(f"const {value.name} {tensor.digest()}")
-    lines += [_node_line(node) for node in graph.nodes()]
-    lines += [f.proto.SerializeToString(deterministic=True).hex() for f in graph.functions]
-    return lines
+def _structure(graph: Graph) -> list[Any]:
+    return [
+        sorted(graph.opsets.items()),
+        graph.ir_version,
+        [(v.name, str(v.dtype), str(v.shape)) for v in graph.inputs],
+        [v.name for v in graph.outputs],
+        [(v.name, v._tensor.digest()) for v in graph.initializers if v._tensor is not None],
+        [_node(node) for node in graph.nodes()],
+        [f.proto.SerializeToString(deterministic=True) for f in graph.functions],
+    ]
 
 
-def _node_line(node: Node) -> str:
-    inputs = ",".join("" if v is None else v.name for v in node.inputs)
-    outputs = ",".join(v.name for v in node.outputs)
-    attributes = ",".join(_attribute(a) for _, a in sorted(node.attributes.items()))
-    return f"{node.domain}.{node.op} {node.name} ({inputs}) -> ({outputs}) [{attributes}]"
+def _node(node: Node) -> tuple[Any, ...]:
+    # Asked for after every pass for every node, so the lists are read themselves, not copied.
+    held = node._attributes
+    return (
+        node.domain,
+        node.op,
+        node.name,
+        ["" if v is None else v.name for v in node._inputs],
+        [v.name for v in node._outputs],
+        [_attribute(held[name]) for name in sorted(held)] if held else None,
+    )
 
 
-def _attribute(attribute: Attribute) -> str:
+def _attribute(attribute: Attribute) -> Any:
     if attribute.tensors:  # where their bytes lie does not matter
-        return attribute.name + "".join(t.digest() for t in attribute.tensors)
-    inner = "".join(structural_hash(g) for g in attribute.graphs)
-    return attribute.proto.SerializeToString(deterministic=True).hex() + inner
+        return attribute.name, [t.digest() for t in attribute.tensors]
+    proto = attribute.proto.SerializeToString(deterministic=True)
+    return (proto, [_structure(g) for g in attribute.graphs]) if attribute.graphs else proto

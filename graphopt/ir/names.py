@@ -1,4 +1,4 @@
-"""Names of nodes: anything goes in ONNX, while runtimes want them apart."""
+"""Names of nodes and values: runtimes want apart what files may hold twice."""
 
 from __future__ import annotations
 
@@ -26,4 +26,19 @@ def separate_node_names(graph: Graph) -> int:
                 counts[base] += node.name in taken
             taken.add(node.name)
             renamed += node.name != base
+    return renamed
+
+
+def separate_inner_names(graph: Graph) -> int:
+    """Give values of inner graphs names of their own; return how many shared one with an outer.
+
+    A name that is defined on two levels is legal nowhere, and means the inner value inside.
+    """
+    renamed = 0
+    for inner in [g for n in graph.walk() for g in n.subgraphs]:
+        assert inner.parent is not None
+        for value in inner.values():
+            if value.name and inner.parent.lookup(value.name) is not None:
+                inner.rename(value, inner.unique_name(value.name))
+                renamed += 1
     return renamed

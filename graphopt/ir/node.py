@@ -157,7 +157,7 @@ class Node:
     @property
     def subgraphs(self) -> tuple[Graph, ...]:
         """The graphs among the attributes: bodies and branches."""
-        return tuple(g for a in self._attributes.values() for g in a.graphs)
+        return tuple([g for a in self._attributes.values() if a.graphs for g in a.graphs])
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute as a Python value: int, float, str, list, Tensor or Graph."""

@@ -13,6 +13,7 @@ import onnx.version_converter
 from graphopt.errors import ModelError
 from graphopt.ir.conversion import obstacle, repair
 from graphopt.ir.function import Function
+from graphopt.ir.names import separate_inner_names
 from graphopt.ir.serde import graph_from_model, model_from_graph
 from graphopt.ir.sparse import SparseTensor
 
@@ -61,6 +62,8 @@ def upgrade_opset(graph: Graph, version: int) -> None:
         value = converted.find(name)
         if value is not None:
             converted.set_tensor(value, tensor)
+    # The converter makes up names for each graph without looking at those around it.
+    separate_inner_names(converted)
     _carry_over(graph, converted)
     repair(graph, converted)
     converted.functions = functions

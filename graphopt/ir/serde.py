@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Locate = Callable[[onnx.TensorProto], ExternalBytes | None]
     Encode = Callable[[str, Tensor], onnx.TensorProto]
 
+_CONSTANTS_APART = 4
+"""IR version from which on initializers need not be inputs."""
 _GRAPH_FIELDS = frozenset(
     {"node", "initializer", "sparse_initializer", "input", "output", "value_info"}
 )
@@ -251,12 +253,21 @@ def _emit(graph: Graph, proto: onnx.GraphProto, encode: Encode) -> None:
     for value in graph.initializers:
         tensor = value._tensor
         assert tensor is not None
+        if _is_refused(value):
+            continue
         if isinstance(tensor, SparseTensor):
             proto.sparse_initializer.append(tensor.to_sparse_proto(value.name))
         else:
             proto.initializer.append(encode(value.name, tensor))
     for node in graph.nodes():
         _emit_node(node, proto.node.add(), encode)
+
+
+def _is_refused(value: Value) -> bool:
+    """Whether runtimes refuse the constant: before IR version 4 each had to be an input or read."""
+    if value.graph.root.ir_version >= _CONSTANTS_APART:
+        return False
+    return not (value.uses or value.is_input or value.is_output)
 
 
 def _value_infos(graph: Graph) -> list[onnx.ValueInfoProto]:
@@ -299,6 +310,13 @@ def _info(value: Value) -> onnx.ValueInfoProto:
     if value.dtype is None:
         return onnx.ValueInfoProto(name=value.name)
     return onnx.helper.make_tensor_value_info(value.name, value.dtype, value.shape)
+
+
+def node_proto(node: Node) -> onnx.NodeProto:
+    """Return the protobuf of one node, with the graphs inside it."""
+    made = onnx.NodeProto()
+    _emit_node(node, made, lambda name, tensor: tensor.to_proto(name))
+    return made
 
 
 def _emit_node(node: Node, proto: onnx.NodeProto, encode: Encode) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from graphopt.errors import ModelError
+from graphopt.ir import spill
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -24,11 +27,15 @@ CHUNK = 16 << 20
 
 @dataclass(frozen=True)
 class ExternalBytes:
-    """A byte range of a file that has been checked to lie inside the model's folder."""
+    """A byte range of a file that has been checked to lie inside the model's folder.
+
+    ``owner`` is kept alive with it where the file is temporary, and removes it in the end.
+    """
 
     path: Path
     offset: int
     length: int
+    owner: object = dataclasses.field(default=None, compare=False, repr=False)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes in pieces of at most 16 MiB; reads, so that no page stays mapped."""
@@ -54,6 +61,16 @@ class ExternalBytes:
             where=str(self.path),
             hint="leave the data file alone while the model is in use",
         )
+
+
+def _spilled(values: Array) -> ExternalBytes | None:
+    """Write values to a file that goes with what is returned; None where that is not possible."""
+    path = spill.write(values)
+    if path is None:
+        return None
+    external = ExternalBytes(path, 0, values.nbytes)
+    weakref.finalize(external, spill.remove, str(path))
+    return external
 
 
 def element_type(code: int, name: str) -> DType:
@@ -127,13 +144,22 @@ class Tensor:
 
     @classmethod
     def from_array(cls, array: Any, dtype: DType | None = None) -> Tensor:
-        """Make a tensor from values; ``dtype`` is taken from the array unless given."""
-        values = np.array(array)
+        """Make a tensor from values; ``dtype`` is taken from the array unless given.
+
+        Values are copied: into memory, or where much of that is taken, into a temporary file.
+        """
+        values = np.asarray(array)
         if dtype is None:
             dtype = DType(onnx.helper.np_dtype_to_tensor_dtype(values.dtype))
         elif dtype is not DType.STRING:
-            values = values.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+            values = values.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype), copy=False)
+        if dtype is not DType.STRING and dtype.bits >= 8 and not spill.has_room(values.nbytes):
+            external = _spilled(values)
+            if external is not None:
+                return cls(dtype, values.shape, external=external)
+        values = np.array(values)
         values.flags.writeable = False
+        spill.hold(values)
         return cls(dtype, values.shape, array=values)
 
     @classmethod
@@ -162,7 +188,8 @@ class Tensor:
     def array(self) -> Array:
         """Return the values, read-only; memory-mapped when they are on disk."""
         if self._array is not None:
-            return self._array
+            # Whoever gets a view cannot make it writable: only the owner of the memory may.
+            return self._array.view()
         if self.external is not None:
             return self._external_array(self.external)
         assert self.proto is not None
@@ -237,6 +264,11 @@ class Tensor:
                     state.update(piece)
             self._digest = state.hexdigest()
         return self._digest
+
+    def is_intact(self) -> bool:
+        """Whether the values still have the digest that was computed first."""
+        known, self._digest = self._digest, None
+        return known is None or self.digest() == known
 
     def __repr__(self) -> str:
         place = f" at {self.external.path.name}" if self.external else ""

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
-from graphopt.calibration.cache import StatisticsCache, cache_folder
-from graphopt.calibration.collect import Collected, collect
 from graphopt.report import Explanation
 from graphopt.runtime import IntermediateTensors, open_session
 
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
     from graphopt.analysis.coupling import CouplingRule
     from graphopt.calibration.base import Dataset, Observer, RangeStatistics
+    from graphopt.calibration.collect import Collected
     from graphopt.cost.base import CostModel
     from graphopt.ir import Graph, Node
     from graphopt.passes.prune.importance.base import Importance
@@ -37,7 +36,7 @@ class PipelineContext:
         target: what is compiled for.
         cost: the cost model.
         dataset: calibration samples; None without data.
-        observer: chooses ranges.
+        find_observer: gives what chooses ranges; called when ranges are.
         seed: of every random choice.
         version: of graphopt; cached statistics of another version are not used.
         observe: is told about progress.
@@ -48,7 +47,7 @@ class PipelineContext:
     target: Target
     cost: CostModel
     dataset: Dataset | None
-    observer: Observer
+    find_observer: Callable[[], Observer]
     seed: int = 0
     version: str = ""
     observe: Observe | None = None
@@ -67,6 +66,12 @@ class PipelineContext:
     def has_data(self) -> bool:
         """Whether the user gave calibration data."""
         return self.dataset is not None
+
+    @property
+    def observer(self) -> Observer:
+        """What chooses ranges."""
+        chosen: Observer = self.remember("observer", self.find_observer)
+        return chosen
 
     @property
     def coupling_rules(self) -> Mapping[str, CouplingRule]:
@@ -101,6 +106,10 @@ class PipelineContext:
             self._collected.setdefault(after, self._collected[before])
 
     def _collect(self, graph: Graph, model_hash: str, names: Sequence[str]) -> Collected:
+        from graphopt.calibration.cache import StatisticsCache
+        from graphopt.calibration.cache_folder import cache_folder
+        from graphopt.calibration.collect import collect
+
         dataset = self.dataset
         assert dataset is not None
 

@@ -1,14 +1,16 @@
-"""Runs passes one after the other; every change is verified before the next pass sees it."""
+"""Runs passes one after the other; nothing that they do is kept before it has been verified."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphopt import ir
-from graphopt.errors import GraphOptError, PassError
+from graphopt.errors import PassError
+from graphopt.pipeline.batch import ExactBatch, Trial, notice_of
+from graphopt.pipeline.state import State, apply, options_of
 from graphopt.pipeline.verifier import as_pass_error
 from graphopt.report import Notice, PassRecord
 from graphopt.types import Effect
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 @dataclass
 class Runner:
     """Applies passes to a graph in place and records what became of each.
+
+    Exact passes that follow each other are checked together, and one by one where that fails; all
+    others, and all where ``strict``, are checked one by one.
 
     Args:
         context: what the passes are given.
@@ -52,64 +57,71 @@ class Runner:
         return self.context.observe
 
     def run(self, graph: Graph, passes: Sequence[Pass]) -> None:
-        """Run ``passes`` in order."""
-        for step in passes:
-            self.run_one(graph, step)
+        """Run ``passes`` in order.
+
+        Raises:
+            GraphOptError: the first fault where ``strict``; always G310, what a pass did cannot be
+                undone.
+        """
+        for together, group in itertools.groupby(passes, key=self._is_batched):
+            if together:
+                self._run_batch(graph, list(group))
+            else:
+                for step in group:
+                    self._run_alone(graph, step)
 
     def run_one(self, graph: Graph, step: Pass) -> None:
         """Run one pass: verify what it did, keep it or roll it back."""
-        if self.observe is not None:
-            self.observe.pass_started(step.name)
+        self.run(graph, [step])
+
+    def _is_batched(self, step: Pass) -> bool:
+        return step.effect is Effect.EXACT and not self.strict
+
+    def _run_batch(self, graph: Graph, steps: Sequence[Pass]) -> None:
+        batch = ExactBatch(
+            self.context,
+            self.verifier,
+            self.limits.max_relative_error,
+            self.provider_of,
+            self._started,
+            self._settled,
+        )
+        batch.run(graph, steps)
+
+    def _run_alone(self, graph: Graph, step: Pass) -> None:
+        self._started(step.name)
         started = time.perf_counter()
-        backup, before = graph.copy(), ir.structural_hash(graph)
-        self.context.running = step.name
+        before = State.of(graph)
         try:
-            record = self._attempt(graph, step, before)
+            record, after = apply(graph, step, self.context, before.digest)
+            state: State | None = None
+            if record.status == "changed":
+                record = self._verified(graph, step, record)
+                state = State.of(graph, after) if self.after_pass is not None else None
+            trial = Trial(step, record, state)
         except Exception as raised:
             error = as_pass_error(raised, step.name, self.provider_of(step.name))
             if self.strict:
                 raise error from raised
-            graph.assign(backup)
-            record = self._rolled_back(step, error)
-        record = dataclasses.replace(record, seconds=time.perf_counter() - started)
-        self.records.append(record)
-        if record.status == "changed" and self.after_pass is not None:
-            self.after_pass(step.name, graph)
-        if self.observe is not None:
-            self.observe.pass_finished(record)
-
-    def _attempt(self, graph: Graph, step: Pass, before: str) -> PassRecord:
-        result = step.run(graph, self.context)
-        try:
-            graph.sort()
-        except GraphOptError as error:
-            raise _illegal(step, error) from error
-        changed = ir.structural_hash(graph) != before
-        if changed and not result.modified:
-            raise PassError(
-                f"`{step.name}` changed the graph but reported that it had not", code="G305"
+            before.restore(graph, step.name)
+            record = PassRecord(
+                step.name,
+                step.effect.value,
+                options_of(step),
+                "rolled back",
+                0.0,
+                reason=error.message,
             )
-        record = PassRecord(
-            step.name,
-            step.effect.value,
-            _options(step),
-            "changed" if changed else "unchanged",
-            0.0,
-            tuple(result.notes),
-            dict(result.metrics),
-        )
-        return self._verified(graph, step, record, before) if changed else record
+            trial = Trial(step, record, None, error)
+        record = dataclasses.replace(trial.record, seconds=time.perf_counter() - started)
+        self._settled(dataclasses.replace(trial, record=record))
 
-    def _verified(self, graph: Graph, step: Pass, record: PassRecord, before: str) -> PassRecord:
-        try:
-            ir.verify(graph)
-        except GraphOptError as error:
-            raise _illegal(step, error) from error
+    def _verified(self, graph: Graph, step: Pass, record: PassRecord) -> PassRecord:
         if step.effect is Effect.EXACT:
-            check = self.verifier.check_exact(graph)
-            self.verifier.demand_exact(check, self.limits.max_relative_error, step.name)
+            limit = self.limits.max_relative_error
+            check = self.verifier.check_exact(graph, limit)
+            self.verifier.demand_exact(check, limit, step.name)
             self.verifier.census = check.census
-            self.context.carry_ranges(before, ir.structural_hash(graph))
             return dataclasses.replace(record, max_error=check.max_error)
         session, _ = self.verifier.open(graph)
         found = self.verifier.snr(session)
@@ -120,17 +132,19 @@ class Runner:
             self.verifier.demand_snr(found, self.limits.min_snr_db, step.name)
         return dataclasses.replace(record, snr_db=found)
 
-    def _rolled_back(self, step: Pass, error: GraphOptError) -> PassRecord:
-        notice = Notice(error.code, f"{error.message}; it was rolled back", error.hint)
-        self.notices.append(notice)
-        return PassRecord(
-            step.name,
-            step.effect.value,
-            _options(step),
-            "rolled back",
-            0.0,
-            reason=error.message,
-        )
+    def _started(self, name: str) -> None:
+        if self.observe is not None:
+            self.observe.pass_started(name)
+
+    def _settled(self, trial: Trial) -> None:
+        notice = notice_of(trial)
+        if notice is not None:
+            self.notices.append(notice)
+        self.records.append(trial.record)
+        if trial.state is not None and self.after_pass is not None:
+            self.after_pass(trial.step.name, trial.state.graph)
+        if self.observe is not None:
+            self.observe.pass_finished(trial.record)
 
 
 def check_divergence(found: float | None, limits: Limits, name: str) -> None:
@@ -147,11 +161,3 @@ def check_divergence(found: float | None, limits: Limits, name: str) -> None:
             code="G307",
             hint="ask for less, give more data, or --set limits.max-divergence=… to have it anyway",
         )
-
-
-def _illegal(step: Pass, error: GraphOptError) -> PassError:
-    return PassError(f"`{step.name}` left an illegal graph: {error.message}", code="G302")
-
-
-def _options(step: Pass) -> dict[str, Any]:
-    return dataclasses.asdict(step) if dataclasses.is_dataclass(step) else {}

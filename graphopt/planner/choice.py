@@ -17,6 +17,7 @@ from graphopt import ir
 from graphopt.cost.work import macs_of
 from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls, gains
+from graphopt.passes.recover.equalize_clipped_layers import EqualizeClippedLayers
 from graphopt.passes.rewrite.align_channels import AlignChannels
 from graphopt.planner.cuts import patterns, propose_cuts
 from graphopt.planner.judges import Forecast, Stopwatch
@@ -53,6 +54,9 @@ _PATIENCE = 3.0
 """Seconds after which no further candidate is made, when they are timed."""
 _CLEARLY = 0.95
 """What is slower than this share of all-integer is not varied any further."""
+_EQUALIZE = EqualizeClippedLayers.name
+_NEARER_DB = 0.5
+"""Gain in signal-to-noise ratio that is worth clipping what the data did not show."""
 _MATTERS = 0.1
 """Share of the work that products must have for another way to compute them to matter."""
 
@@ -101,7 +105,7 @@ def choose_plan(
     ]
     # The race compares with the optimised float graph, so that is what float is one times.
     records.append(CandidateRecord(FLOAT, 1.0, judge.source, None, chosen is None))
-    plan = search.rounded(chosen) if chosen else closed
+    plan = search.nearest(chosen) if chosen else closed
     return Decision(plan.steps, (*records, *search.workshop.rejected))
 
 
@@ -151,7 +155,22 @@ class _Search:
             for label, speed in self.judge.glance(rivals).items():
                 self.speeds[label] = math.sqrt(self.speeds[label] * speed)
 
-    def rounded(self, chosen: Candidate) -> Plan:
+    def nearest(self, chosen: Candidate) -> Plan:
+        """Return the plan with what costs no time and is nearer to the original."""
+        return self._rounded(self._equalized(chosen))
+
+    def _equalized(self, chosen: Candidate) -> Candidate:
+        """Scale channels up to their Clip where that is clearly nearer to the original."""
+        insert = chosen.plan.insert
+        if insert is None or insert.placement == FLOAT or not self._opens(_EQUALIZE):
+            return chosen
+        other = self.workshop.make(chosen.plan.having(_EQUALIZE, mode="on"))
+        if other is None:
+            return chosen
+        gain_db = self.workshop.snr(other) - self.workshop.snr(chosen)
+        return other if gain_db >= _NEARER_DB else chosen
+
+    def _rounded(self, chosen: Candidate) -> Plan:
         """Return the plan with the rounding of weights that is nearer to the original."""
         insert = chosen.plan.insert
         if insert is None or insert.rounding != "auto" or insert.placement == FLOAT:

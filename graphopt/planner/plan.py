@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from graphopt.passes.prune.prune_channels import PruneChannels
-from graphopt.passes.quantize.insert_qdq import InsertQdq
-from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls
-from graphopt.passes.rewrite.align_channels import AlignChannels
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from graphopt.passes.base import Pass
+    from graphopt.passes.quantize.insert_qdq import InsertQdq
+    from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls
+    from graphopt.passes.rewrite.align_channels import AlignChannels
 
 FLOAT = "float"
-_OPEN = {AlignChannels.name: "mode", InsertQdq.name: "placement", QuantizeMatmuls.name: "mode"}
+
+# By name: a recipe without these passes does not import them.
+_ALIGN, _EQUALIZE = "align-channels", "equalize-clipped-layers"
+_INSERT, _MATMULS, _PRUNE = "insert-qdq", "quantize-matmuls", "prune-channels"
+_OPEN = {_ALIGN: "mode", _EQUALIZE: "mode", _INSERT: "placement", _MATMULS: "mode"}
 _SETTLED = {
-    AlignChannels.name: ("mode",),
-    InsertQdq.name: ("placement", "exclude", "matmuls", "align", "rounding"),
-    QuantizeMatmuls.name: ("mode", "exclude"),
-    PruneChannels.name: ("to", "widths", "branches"),
+    _ALIGN: ("mode",),
+    _EQUALIZE: ("mode",),
+    _INSERT: ("placement", "exclude", "matmuls", "align", "rounding"),
+    _MATMULS: ("mode", "exclude"),
+    _PRUNE: ("to", "widths", "branches"),
 }
 _ALWAYS = frozenset({"mode", "placement", "rounding", "to"})
 """Options that may say "auto" in the recipe, so that their default must be written too."""
 
-_CLOSED = {AlignChannels.name: "off", InsertQdq.name: FLOAT, QuantizeMatmuls.name: "off"}
+_CLOSED = {_ALIGN: "off", _EQUALIZE: "off", _INSERT: FLOAT, _MATMULS: "off"}
 
 
 def is_open(step: Pass) -> bool:
     """Whether a pass leaves something for the planner to decide."""
     option = _OPEN.get(step.name)
-    if isinstance(step, InsertQdq) and step.activations != "target":
+    if step.name == _INSERT and cast("InsertQdq", step).activations != "target":
         return False  # asked for by hand, and never faster
     return option is not None and getattr(step, option) == "auto"
 
@@ -78,22 +81,24 @@ class Plan:
 
     def placed(self, placement: str) -> Plan:
         """Return the plan with a named placement."""
-        return Plan(self.having(InsertQdq.name, placement=placement).steps)
+        return Plan(self.having(_INSERT, placement=placement).steps)
 
     @property
     def insert(self) -> InsertQdq | None:
         """The pass that inserts Q and DQ."""
-        return next((s for s in self.steps if isinstance(s, InsertQdq)), None)
+        return cast("InsertQdq | None", next((s for s in self.steps if s.name == _INSERT), None))
 
     @property
     def aligned(self) -> bool:
         """Whether channels are padded throughout."""
-        return any(isinstance(s, AlignChannels) and s.mode == "on" for s in self.steps)
+        aligning = (cast("AlignChannels", s) for s in self.steps if s.name == _ALIGN)
+        return any(s.mode == "on" for s in aligning)
 
     @property
     def matmuls(self) -> str:
         """How products that are left in float are computed."""
-        return next((s.mode for s in self.steps if isinstance(s, QuantizeMatmuls)), "off")
+        matmuls = (cast("QuantizeMatmuls", s) for s in self.steps if s.name == _MATMULS)
+        return next((s.mode for s in matmuls), "off")
 
     @property
     def is_exact(self) -> bool:

@@ -8,12 +8,14 @@ from graphopt.recipe.overrides import apply_overrides
 from graphopt.recipe.requirements import check_requirements
 from graphopt.recipe.resolved import ResolvedRecipe
 from graphopt.recipe.schema import Calibration, Limits, PassEntry, Recipe
+from graphopt.recipe.sizes import ModelSizes
 from graphopt.recipe.toml import parse_recipe, read_recipe, write_recipe
 from graphopt.recipe.validation import instantiate, make_observer, validate, with_pass_defaults
 
 __all__ = [
     "Calibration",
     "Limits",
+    "ModelSizes",
     "PassEntry",
     "Preprocessing",
     "Recipe",

@@ -49,7 +49,7 @@ def layered(
     preset: str = "default",
     model: Path | str | None = None,
     recipe: Recipe | Path | str | None = None,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: Mapping[str | tuple[str, ...], Any] | None = None,
     overrides: Iterable[str] = (),
 ) -> ResolvedRecipe:
     """Return the recipe that all layers give together; each is stronger than the one before.
@@ -64,7 +64,8 @@ def layered(
             table [tool.graphopt] of ``pyproject.toml`` beside it.
         recipe: a recipe file, the name of a preset, or a recipe.
         arguments: values by dotted path that have a command-line option of their own; the origin
-            is the last part of the path: {"calibration.data": ...} comes from "--data".
+            is the last part of the path: {"calibration.data": ...} comes from "--data". The steps
+            of a path whose last is a name of the model are a tuple: ("model", "dims", "batch").
         overrides: assignments as ``apply_overrides`` takes them.
 
     Raises:
@@ -76,9 +77,19 @@ def layered(
     if recipe is not None:
         drafts.append(_recipe_draft(recipe))
     for path, value in (arguments or {}).items():
-        steps = tuple(kebab(step) for step in path.split("."))
-        drafts.append(single(steps, value, Place(f"--{steps[-1]}", text=str(value))))
+        drafts.append(_argument(path, value))
     return resolve(drafts, overrides)
+
+
+def _argument(path: str | tuple[str, ...], value: Any) -> Draft:
+    if isinstance(path, str):
+        steps = tuple(kebab(step) for step in path.split("."))
+        return single(steps, value, Place(f"--{steps[-1]}", text=str(value)))
+    # The tables are called after several of what one option gives.
+    *_, table, name = path
+    shown = ",".join(map(str, value)) if isinstance(value, list) else value
+    text = f"{name}={shown}" if name else str(shown)
+    return single(path, value, Place(f"--{table.removesuffix('s')}", text=text))
 
 
 def resolve(drafts: Sequence[Draft], overrides: Iterable[str] = ()) -> ResolvedRecipe:

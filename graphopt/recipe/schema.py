@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from graphopt.calibration.preprocessing import Preprocessing  # noqa: TC001 - cattrs reads it
 from graphopt.errors import RecipeError
+from graphopt.recipe.sizes import ModelSizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,6 +114,7 @@ class Recipe:
         version: version of the recipe format; 1.
         target: name or alias of the hardware to compile for.
         requires: plugins that must be installed, such as "graphopt-example>=0.1".
+        model: sizes of inputs that the model leaves open.
         calibration: the data that ranges are measured on.
         limits: what a pass may cost in accuracy.
         passes: the passes, in the order in which they run.
@@ -121,6 +123,7 @@ class Recipe:
     version: Literal[1] = 1
     target: str = "host"
     requires: tuple[str, ...] = ()
+    model: ModelSizes = field(default_factory=ModelSizes)
     calibration: Calibration = field(default_factory=Calibration)
     limits: Limits = field(default_factory=Limits)
     passes: tuple[PassEntry, ...] = ()

@@ -82,7 +82,7 @@ def _fill(
             item.comment(origin)
         container.add(key, item)
     for key, value in values.items():
-        if _is_section(prefix, value) and value:
+        if _is_section(prefix, value) and _says_anything(f"{prefix}{key}.", value):
             container.add(key, _fill(tomlkit.table(), value, f"{prefix}{key}.", origins))
     return container
 
@@ -91,6 +91,14 @@ def _is_section(prefix: str, value: Any) -> bool:
     """Tables in the options of a pass or an observer are values, written on one line."""
     return isinstance(value, Mapping) and not prefix.startswith(
         ("passes.", "calibration.observer-options.")
+    )
+
+
+def _says_anything(prefix: str, table: Mapping[str, Any]) -> bool:
+    """Whether a table holds more than empty tables; those that are values count."""
+    return any(
+        not _is_section(prefix, value) or _says_anything(f"{prefix}{key}.", value)
+        for key, value in table.items()
     )
 
 

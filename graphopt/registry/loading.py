@@ -37,6 +37,7 @@ class Loader:
         self.log: logging.Logger | None = None
         self._builtins = tuple(builtins)
         self._announce = announce
+        self._found: dict[tuple[str, str], Any] = {}
         self._manager = pluggy.PluginManager(OWN)
         self._manager.add_hookspecs(hookspecs)
 
@@ -46,6 +47,21 @@ class Loader:
             self.load(plugin)
             if plugin.loaded and kind.plural not in plugin.things:
                 plugin.things[kind.plural] = self._ask(plugin, kind)
+
+    def find(self, kind: Kind[Any], name: str) -> Any:
+        """Return one of graphopt's own things without collecting the others; None if it cannot."""
+        if (kind.plural, name) not in self._found:
+            self._found[kind.plural, name] = self._search(kind, name)
+        return self._found[kind.plural, name]
+
+    def _search(self, kind: Kind[Any], name: str) -> Any:
+        self.load(self.own)
+        for builtin in self._builtins:
+            module = importlib.import_module(builtin) if isinstance(builtin, str) else builtin
+            found = getattr(module, "FINDERS", {}).get(kind.plural, lambda _: None)(name)
+            if found is not None:
+                return found
+        return None
 
     def load(self, plugin: Plugin) -> None:
         """Import and register one plugin; it gets one try."""

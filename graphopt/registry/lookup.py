@@ -195,6 +195,11 @@ class Registry:
         provider, _, short = name.rpartition(":")
         if provider:
             return self._find_in(self._provider(kind, provider, name), kind, short)
+        if kind.plural not in self._own.things:
+            # graphopt's own comes before all plugins', so nobody else need be asked.
+            found = self._loader.find(kind, name)
+            if found is not None:
+                return self._own, found
         self._loader.collect(kind, [self._own])
         if name not in self._own.things[kind.plural]:
             # All of them, even when one that is loaded has the name: which plugin has the name

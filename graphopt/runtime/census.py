@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from graphopt.targets.base import Target
 
 _TAG = re.compile(r"graphopt_heavy_\d+_")
-_FAMILY = {"FusedConv": "Conv", "NhwcFusedConv": "Conv", "NhwcMaxPool": "MaxPool"}
+_WEIGHTS_APART = {
+    "session.optimized_model_external_initializers_file_name": "executed.data",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+}
+"""Session entries: constants of the graph that is written go beside it, where nobody reads them."""
+_FAMILY = {
+    "FastGelu": "Gelu", "FusedConv": "Conv", "NhwcFusedConv": "Conv", "NhwcMaxPool": "MaxPool"
+}  # fmt: skip
+_ALSO_STANDARD = frozenset({"Gelu"})
+"""Fused operators that models of newer operator sets may hold themselves."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Census:
 
     @property
     def fused(self) -> Counter[str]:
-        """Executed operators that only the runtime's optimiser makes, by what they compute.
+        """Executed operators that stand for several of older sets, by what they compute.
 
         The same convolution may run as FusedConv or, with constant weights, in a blocked layout;
         that is one fusion. Changes of layout are none.
@@ -69,7 +78,8 @@ class Census:
         found: Counter[str] = Counter()
         for kernel, count in self.kernels.items():
             domain, _, op = kernel.rpartition(".")
-            if domain.startswith("com.microsoft") and not op.startswith("Reorder"):
+            own = domain.startswith("com.microsoft") and not op.startswith("Reorder")
+            if own or kernel in _ALSO_STANDARD:
                 found[_FAMILY.get(op, op)] += count
         return found
 
@@ -90,9 +100,15 @@ def open_with_census(graph: Graph, target: Target | None) -> tuple[Session, Cens
     named = graph.copy()
     _tag(named)
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
-        path = Path(folder) / "executed.onnx"
-        session = open_session(named, target=target, dump=path)
-        executed = ir.load(path)
+        # Beside weights in temporary files only what the runtime changed of them is written.
+        place = ir.temporary_folder(named)
+        config = None if place is not None else _WEIGHTS_APART
+        path = (place or Path(folder)) / f"{Path(folder).name}.onnx"
+        try:
+            session = open_session(named, target=target, dump=path, config=config)
+            executed = ir.load(path, in_place=True)
+        finally:
+            path.unlink(missing_ok=True)
         kernels = Counter(_kernel(n) for n in executed.walk())
         return session, Census(kernels, _match(graph, executed, target))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
@@ -27,6 +25,9 @@ WHOLE_LIMIT = 512 << 20
 PART_BYTES = 64 << 20
 """Constants of one part; a single constant may be larger."""
 
+_PACKING_OFF = {"session.disable_prepacking": "1"}
+"""Weights that are read once are not copied into another layout first."""
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -45,16 +46,24 @@ class PartwiseSession(Session):
     Args:
         graph: the model; not changed.
         target: fuse as this target would.
+        optimize: all graph optimisations in each part, or none.
         part_bytes: constants that one part may hold.
     """
 
     def __init__(
-        self, graph: Graph, *, target: Target | None = None, part_bytes: int = PART_BYTES
+        self,
+        graph: Graph,
+        *,
+        target: Target | None = None,
+        optimize: bool = True,
+        part_bytes: int = PART_BYTES,
     ) -> None:
         self._graph = graph.copy()
         ir.infer_shapes(self._graph)
         self._target = target
+        self._optimize = optimize
         self._parts = _divide(self._graph, part_bytes)
+        self._models: dict[_Part, Graph] = {}
         self.threads = 1
         self.inputs = tuple(
             (v.name, v.shape or (), v.dtype.numpy_name if v.dtype is not None else "")
@@ -81,25 +90,32 @@ class PartwiseSession(Session):
         return [known[name] for name in wanted]
 
     def _run_part(self, part: _Part, known: Mapping[str, Any]) -> list[Any]:
+        model = self._models.get(part)
+        if model is None:
+            model = self._models[part] = self._extracted(part)
+        # Kernels on packed integers have no other layout to compute in.
+        config = {} if any(n.domain for n in model.walk()) else _PACKING_OFF
+        session = open_session(
+            model, target=self._target, optimize=self._optimize, config=config, fold=False
+        )
+        return session.run({name: known[name] for name, _, _ in session.inputs}, part.outputs)
+
+    def _extracted(self, part: _Part) -> Graph:
         model = ir.extract(self._graph, [n for n in part.inputs if self._inner(n)], part.outputs)
         for value in model.feeds:
             if self._inner(value.name):
                 value.shape = None
-        with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
-            path = Path(folder) / "part.onnx"
-            ir.save(model, path, external=True)
-            session = open_session(path, target=self._target)
-            return session.run({name: known[name] for name, _, _ in session.inputs}, part.outputs)
+        return model
 
     def _inner(self, name: str) -> bool:
         return self._graph.value(name).producer is not None
 
 
-def open_sparingly(graph: Graph, *, target: Target | None = None) -> Session:
+def open_sparingly(graph: Graph, *, target: Target | None = None, optimize: bool = True) -> Session:
     """Open a graph as a whole, or part by part where its constants are many."""
     if ir.tensor_bytes(graph) > WHOLE_LIMIT:
-        return PartwiseSession(graph, target=target)
-    return open_session(graph, target=target)
+        return PartwiseSession(graph, target=target, optimize=optimize)
+    return open_session(graph, target=target, optimize=optimize)
 
 
 def _divide(graph: Graph, part_bytes: int) -> list[_Part]:

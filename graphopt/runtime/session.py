@@ -6,11 +6,20 @@ import functools
 import importlib
 import re
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import GraphOptError, ModelError
-from graphopt.ir import Graph, newest_opset, save, tensor_bytes, to_bytes
+from graphopt.ir import (
+    Graph,
+    newest_opset,
+    referring_bytes,
+    save,
+    tensor_bytes,
+    to_bytes,
+)
+from graphopt.runtime.affordable import demand_affordable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +31,12 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CPU = "CPUExecutionProvider"
-_IN_MEMORY_LIMIT = 512 << 20
+_IN_MEMORY_LIMIT = 16 << 20
 """Models with more constants than this go to onnxruntime through a file, not through a copy."""
+_IN_DUMP_LIMIT = 2_000_000_000
+"""The same where the runtime writes the graph: it would name a file that is gone by then."""
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Session entry: where the runtime looks for the data of a model that it gets as bytes."""
 
 
 class Session:
@@ -34,7 +47,8 @@ class Session:
     ) -> None:
         self.native = native
         self.threads = threads
-        self._folder = folder
+        if folder is not None:
+            weakref.finalize(self, folder.cleanup)
         self.inputs: tuple[tuple[str, tuple[int | str | None, ...], str], ...] = tuple(
             (i.name, tuple(i.shape), numpy_name(i.type)) for i in native.get_inputs()
         )
@@ -65,6 +79,7 @@ def open_session(
     dump: Path | None = None,
     profile: Path | None = None,
     config: Mapping[str, str] | None = None,
+    fold: bool = True,
 ) -> Session:
     """Open a model in onnxruntime: on the target's provider where it is installed, or on the CPU.
 
@@ -77,12 +92,16 @@ def open_session(
             others compile it into what cannot be written.
         profile: let the runtime's profiler write to a file whose name begins so.
         config: further session entries.
+        fold: let the runtime compute constants when it opens the model, however large they are.
 
     Raises:
-        ModelError: G206 opset too new, G207 operator without kernel, G215 anything else.
+        ModelError: G206 opset too new, G207 operator without kernel, G209 a tensor larger than
+            this machine's memory, G215 anything else.
     """
     import onnxruntime as ort
 
+    if isinstance(model, Graph):
+        demand_affordable(model)
     ort.set_default_logger_severity(4)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -100,10 +119,15 @@ def open_session(
         options.profile_file_prefix = str(profile)
     if dump is not None:
         options.optimized_model_filepath = str(dump)
-    payload, folder = _payload(model)
+    payload, folder, found = _payload(model, dump)
+    for key, value in found.items():
+        options.add_session_config_entry(key, value)
     try:
         chosen = _providers(target if dump is None else None, threads)
-        native = ort.InferenceSession(payload, options, providers=chosen)
+        left_out = None if fold else ["ConstantFolding"]
+        native = ort.InferenceSession(
+            payload, options, providers=chosen, disabled_optimizers=left_out
+        )
     except Exception as error:
         raise explain_failure(error) from error
     return Session(native, folder, threads)
@@ -122,18 +146,28 @@ def _providers(target: Target | None, threads: int) -> list[str | tuple[str, dic
 
 
 def _payload(
-    model: Graph | bytes | Path,
-) -> tuple[bytes | str, tempfile.TemporaryDirectory[str] | None]:
+    model: Graph | bytes | Path, dump: Path | None
+) -> tuple[bytes | str, tempfile.TemporaryDirectory[str] | None, dict[str, str]]:
+    """Return what the runtime reads, a folder that must outlive it, and session entries.
+
+    Constants that lie in files are mapped from there, except where the runtime writes the graph to
+    another folder (``dump``): it would write where they lie instead of what they hold.
+    """
     if isinstance(model, bytes):
-        return model, None
+        return model, None, {}
     if isinstance(model, Path):
-        return str(model), None
-    if tensor_bytes(model) < _IN_MEMORY_LIMIT:
-        return to_bytes(model), None
+        return str(model), None, {}
+    referring = referring_bytes(model)
+    if referring is not None and dump is not None and dump.parent.resolve() != referring[1]:
+        referring = None
+    if referring is not None:
+        return referring[0], None, {_DATA_FOLDER: str(referring[1])}
+    if tensor_bytes(model) < (_IN_MEMORY_LIMIT if dump is None else _IN_DUMP_LIMIT):
+        return to_bytes(model), None, {}
     folder = tempfile.TemporaryDirectory(prefix="graphopt-")
     path = Path(folder.name) / "model.onnx"
     save(model, path, external=True)
-    return str(path), folder
+    return str(path), folder, {}
 
 
 def _first_line(error: Exception) -> str:

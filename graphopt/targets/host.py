@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphopt.targets.reader import builtin_targets
+from graphopt.targets.reader import builtin_target
 
 if TYPE_CHECKING:
     from graphopt.targets.base import Target
@@ -28,7 +28,8 @@ def host_target() -> Target:
     """
     info = _cpu_info()
     base_name = base_for(info["flags"].split(), platform.machine())
-    base = next(t for t in builtin_targets() if t.name == base_name)
+    base = builtin_target(base_name)
+    assert base is not None
     sources = {key: f"{base.name}: {text}" for key, text in base.sources.items()}
     clock = _clock_ghz(info)
     compute = dataclasses.replace(base.compute, cores=_cores())

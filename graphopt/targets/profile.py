@@ -40,6 +40,8 @@ class DeviceProfile:
         run_us: fixed cost of one inference, in microseconds.
         speedup: time with one thread over time with ``n`` threads of long kernels, by n.
         grain_us: one-thread time below which a kernel is not divided among threads.
+        keep_us: time in which the last cache forgets all but 1/e of what is not used, because
+            others use it too; 0 where nothing is forgotten.
         low: the 5 % quantile of measured over predicted time of whole models.
         high: the 95 % quantile.
         notes: what a reader should know: drift that was seen, what is missing.
@@ -55,6 +57,7 @@ class DeviceProfile:
     run_us: float = 0.0
     speedup: dict[str, float] = field(default_factory=dict)
     grain_us: float = 0.0
+    keep_us: float = 0.0
     low: float = 0.7
     high: float = 1.4
     notes: tuple[str, ...] = ()

@@ -139,6 +139,7 @@ def _ranges(profile: DeviceProfile) -> Iterator[tuple[str, float, float, float]]
     yield "threads", profile.threads, 1, 4096
     yield "run_us", profile.run_us, 0.0, 1e9
     yield "grain_us", profile.grain_us, 0.0, 1e9
+    yield "keep_us", profile.keep_us, 0.0, 1e12
     yield "low", profile.low, 0.0, 1.0
     yield "high", profile.high, 1.0, _HIGHEST_FACTOR
     yield "curves", len(profile.curves), 0, _MOST_ENTRIES

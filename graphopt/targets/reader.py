@@ -40,7 +40,16 @@ def read_target(path: str | Path) -> Target:
 @cache
 def builtin_targets() -> tuple[Target, ...]:
     """Return the targets that are shipped as files, by name; read once."""
-    return tuple(read_target(path) for path in sorted(DATA.glob("*.toml")))
+    found = (builtin_target(path.stem) for path in sorted(DATA.glob("*.toml")))
+    return tuple(target for target in found if target is not None)
+
+
+@cache
+def builtin_target(name: str) -> Target | None:
+    """Return the shipped target of that name, whose file is called as it is; None without one."""
+    file = DATA / f"{name}.toml"
+    known = file.name in {path.name for path in DATA.glob("*.toml")}
+    return read_target(file) if known else None
 
 
 def _parse(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `graphopt` and `graphopt.ir` export exists, is documented, and is all that they export."""
+"""What graphopt exports exists, is documented, and is all that it exports."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 import graphopt
 from graphopt import ir
 from graphopt.errors import CODES, GraphOptError, LimitError
+from graphopt.passes import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def public() -> Iterator[tuple[str, Any]]:
-    for module in (graphopt, ir):
+    for module in (graphopt, ir, patterns):
         for name in module.__all__:
             yield f"{module.__name__}.{name}", getattr(module, name)
 
@@ -28,7 +29,7 @@ THINGS = [(name, thing) for name, thing in public() if not isinstance(thing, str
 
 
 def test_the_list_is_sorted_and_has_no_doubles() -> None:
-    for module in (graphopt, ir):
+    for module in (graphopt, ir, patterns):
         assert list(module.__all__) == sorted(set(module.__all__))
 
 

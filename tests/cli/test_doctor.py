@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from graphopt import ir
-from graphopt.api.doctor import MIN_FIX_SNR_DB, Diagnosis, doctor
+from graphopt.api.diagnosis import MIN_FIX_SNR_DB, Diagnosis, doctor
 from graphopt.runtime import open_session
 from graphopt.testing import random_feeds, run_cli
 from tests.quantized import CASES, CONV, WEIGHT, Case, pair

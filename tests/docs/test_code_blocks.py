@@ -36,6 +36,7 @@ PLUGINS = {
     "docs/tutorial/write-a-pass.md": "example",
     "docs/how-to/publish-a-plugin.md": "example",
     "docs/how-to/write-a-coupling-rule.md": "example-pruning",
+    "docs/how-to/write-a-rewrite.md": "example-rewrite",
 }
 """What a page needs of the example package; others run without plugins."""
 BLOCK = re.compile(

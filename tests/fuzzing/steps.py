@@ -103,7 +103,7 @@ def of_two(b: Builder) -> None:
     assert x is not None
     y = b.pick([i for i in b.items if i.shape == x.shape])
     op = b.pick(["Add", "Sub", "Mul", "Max", "Min", "Sum", "Mean"])
-    more = [x.name] if op in {"Sum", "Mean", "Max", "Min"} and b.flag() else []
+    more = [x.name] * b.number(0, 3) if op in {"Sum", "Mean", "Max", "Min"} else []
     b.keep(b.call(op, [x.name, y.name, *more]), x.shape)
 
 
@@ -321,7 +321,7 @@ def branch(b: Builder) -> None:
     """Choose between two graphs that read this one's values, by a constant or computed test."""
     x = b.item()
     assert x is not None
-    total = b.call("ReduceMax", [b.inputs[0].name], keepdims=0)
+    total = b.call("ReduceMax", [b.root.inputs[0].name], keepdims=0)
     test = b.call("Greater", [total, b.filled(b.pick([-100.0, 100.0]))])
     graphs = {}
     for key, op in (("then_branch", "Relu"), ("else_branch", b.pick(["Neg", "Identity"]))):
@@ -331,9 +331,14 @@ def branch(b: Builder) -> None:
     b.keep(b.call("If", [test], **graphs), x.shape)
 
 
+MOVEMENTS: tuple[Step, ...] = (
+    *(transpose, transpose, reshape, reshape, computed_reshape, flatten, unsqueeze, unsqueeze),
+    *(squeeze, squeeze, slice_, slice_, split, concat, gather, expand, tile),
+)
+"""Steps that compute nothing."""
+
 STEPS: tuple[Step, ...] = (
     *(smooth, smooth, abrupt, softmax, clip, cast, dropout, with_constant, with_constant, neutral),
-    *(of_two, choose, reduce, transpose, transpose, reshape, reshape, computed_reshape),
-    *(computed_constant, flatten, unsqueeze, squeeze, slice_, split, concat, gather, expand, tile),
-    *(cumulate, triangle, branch),
+    *(of_two, choose, reduce, computed_constant, cumulate, triangle, branch),
+    *MOVEMENTS,
 )

@@ -19,8 +19,8 @@ from graphopt.registry import PluginStatus, Registry
 
 # Every entry point of packages/, in the order in which the registry has them.
 NAMES = [
-    *("broken", "broken-exit", "broken-hook", "example", "example-pruning", "good", "greedy"),
-    *("misspelt", "old", "old-defaults", "unmarked", "wrong-return"),
+    *("broken", "broken-exit", "broken-hook", "example", "example-pruning", "example-rewrite"),
+    *("good", "greedy", "misspelt", "old", "old-defaults", "unmarked", "wrong-return"),
 ]
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("site")

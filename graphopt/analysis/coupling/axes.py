@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+LONGEST = (1 << 20) - 1
+"""Longer axes hold positions, not units; a short file may declare any length."""
+
+
 class Axis(NamedTuple):
     """One axis of one tensor; ``position`` counts from the front, so it is never negative."""
 
@@ -22,12 +26,12 @@ class Axis(NamedTuple):
 
     @property
     def size(self) -> int | None:
-        """Number of indices; None where it is not known before the graph runs."""
+        """Number of indices; None where it is not known before the graph runs, or a million."""
         shape = self.value.shape
         if shape is None or self.position >= len(shape):
             return None
         size = shape[self.position]
-        return size if isinstance(size, int) else None
+        return size if isinstance(size, int) and 0 <= size <= LONGEST else None
 
     @property
     def label(self) -> str:

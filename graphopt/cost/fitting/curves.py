@@ -36,8 +36,19 @@ _FEWEST_TERMS = ("mac", "element")
 FLOOR_US = 1.0
 """Errors are relative to the time plus this: nobody measures a kernel of 0.1 us to a percent."""
 
-_SIMPLE = ("call", "mac", "out", "element", "visit", "moved", "weight", "cold_weight")
-_MORE = (*_SIMPLE, "far_moved", "far_weight", "spilled", "column")
+_SIMPLE = (
+    "call",
+    "cold_call",
+    "mac",
+    "out",
+    "place",
+    "element",
+    "visit",
+    "moved",
+    "weight",
+    "cold_weight",
+)
+_MORE = (*_SIMPLE, "far_moved", "cold_moved", "far_weight", "spilled", "column")
 TERM_SETS: tuple[tuple[str, ...], ...] = (_SIMPLE, _MORE, (*_MORE, "tile", "pass", "patch", "line"))
 """Terms to choose from, from few to all."""
 
@@ -51,6 +62,9 @@ _HOLD_AT_PRIOR = 0.3
 """Relative error of one sample that weighs as much as a coefficient of twice the prior's."""
 
 _HOLD_AT_PARENT = 0.1
+_HOLD_PLAUSIBLE = 0.03
+"""The same for the most that is plausible, relative to all samples: each may err by so much."""
+
 _SMALL_SHARE = 0.3
 """The same for a coefficient of the coarser curve, or for one that would explain this share."""
 
@@ -73,21 +87,28 @@ class CurveFitter:
         grid: blocks and caches of the device.
         prior: coefficients by term that are expected of any class, such as the time of a byte:
             where the samples say nothing of a term, these hold.
+        plausible: coefficients by term that are about the most that makes sense, such as the time
+            of a byte that no cache has: larger ones take many samples.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], grid: Grid, prior: Mapping[str, float] | None = None
+        self,
+        samples: Sequence[Sample],
+        grid: Grid,
+        prior: Mapping[str, float] | None = None,
+        plausible: Mapping[str, float] | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self._prior = prior or {}
-        self._terms = [terms(s.signature, grid, s.resident_bytes) for s in self.samples]
+        self._plausible = plausible or {}
+        self._terms = [terms(s.signature, grid, s.around) for s in self.samples]
         self._us = np.array([s.us for s in self.samples])
         counts = np.sqrt(np.array([s.weight for s in self.samples]))
         self._weight = counts / (self._us + FLOOR_US)
         self._members: dict[str, list[int]] = defaultdict(list)
         self._parents: dict[str, str] = {}
-        for index, sample in enumerate(self.samples):
-            keys = curve_keys(sample.signature, grid)
+        self._keys = [curve_keys(sample.signature, grid) for sample in self.samples]
+        for index, keys in enumerate(self._keys):
             for key, parent in zip(keys, (*keys[1:], ""), strict=True):
                 self._members[key].append(index)
                 self._parents.setdefault(key, parent)
@@ -106,6 +127,22 @@ class CurveFitter:
                 continue
             curves[key] = self._curve(key, np.array(kept), curves.get(self._parents[key]))
         return curves
+
+    def left_out(self, folds: int = _FOLDS) -> float:
+        """Return the mean relative error of samples whose source was no part of the fit."""
+        sources = sorted({sample.source for sample in self.samples})
+        total = weights = 0.0
+        for fold in range(min(folds, len(sources))):
+            held = frozenset(sources[fold::folds])
+            curves = self.fit(held)
+            for index, sample in enumerate(self.samples):
+                key = next((k for k in self._keys[index] if k in curves), "")
+                if sample.source not in held or not key:
+                    continue
+                made = sum(c * self._terms[index].get(t, 0.0) for t, c in curves[key].terms.items())
+                total += sample.weight * abs(made - sample.us) / (sample.us + FLOOR_US)
+                weights += sample.weight
+        return total / weights if weights else 0.0
 
     def _curve(self, key: str, kept: Array, parent: KernelCurve | None) -> KernelCurve:
         sources = {self.samples[i].source for i in kept}
@@ -191,6 +228,10 @@ class CurveFitter:
             mask = ((above > 0) | ~known) & np.array([name != "call" for name in names])
             ridge[mask] = (_HOLD_AT_PARENT / typical[mask]) ** 2
             centre[mask] = above[mask]
+        for place, name in enumerate(names):
+            most = self._plausible.get(name, 0.0)
+            if most and centre[place] <= most:
+                ridge[place] = max(ridge[place], len(matrix) * (_HOLD_PLAUSIBLE / most) ** 2)
         return ridge, centre
 
     def _error(self, members: Array, names: Sequence[str]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from graphopt.cost.curves import curve_time, grid_of, model_us
 from graphopt.cost.fitting.curves import CurveFitter
 from graphopt.cost.fitting.intervals import conformal
+from graphopt.cost.fitting.keeping import best_keeping
 from graphopt.cost.fitting.nnls import robust_nnls
 from graphopt.cost.fitting.samples import samples_of
 from graphopt.cost.fitting.threads import fit_threads
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from graphopt.targets.base import Target
 
 _FOLDS = 5
+_KEEPING_FOLDS = 3
 _FEWEST_MODELS = 3
 """Whole models that the cost of a run is found from."""
 
@@ -43,7 +46,8 @@ _DEFAULT_MODEL = (0.7, 1.4)
 def fit(measurements: Measurements) -> DeviceProfile:
     """Return the profile that explains the measurements of one device.
 
-    A curve for every class of kernels with enough samples; whole models give the cost of a run,
+    A curve for every class of kernels with enough samples, on a grid with the time that the last
+    cache keeps what is not used; whole models give the cost of a run,
     and what kernels take inside a model relative to alone. Intervals come from samples that were
     left out of the fit: a fifth of the sources at a time, and every family of models in turn.
 
@@ -62,8 +66,8 @@ def fit(measurements: Measurements) -> DeviceProfile:
             code="G504",
             hint="; ".join(measurements.notes[:3]) or "measure longer",
         )
-    grid = grid_of(base)
-    fitter = CurveFitter(samples, grid, prior_times(base))
+    grid = with_keeping(samples, base)
+    fitter = fitter_for(samples, grid, base)
     models = [m for m in measurements.models if m.threads == threads and m.kernels]
     curves = with_intervals(fitter, grid)
     expected = measurements.bias.get("run_us", 0.0) or base.compute.run_us
@@ -79,11 +83,24 @@ def fit(measurements: Measurements) -> DeviceProfile:
         run_us=run_us,
         speedup=speedup,
         grain_us=grain,
+        keep_us=grid.keep_us if math.isfinite(grid.keep_us) else 0.0,
         notes=measurements.notes,
         digest=measurements.digest,
     )
     low, high = _model_interval(models, profile, fitter, grid)
     return dataclasses.replace(profile, low=low, high=high)
+
+
+def fitter_for(samples: Sequence[Sample], grid: Grid, target: Target) -> CurveFitter:
+    """Return a fitter that knows what is expected of a target."""
+    return CurveFitter(samples, grid, prior_times(target), plausible_times(target))
+
+
+def with_keeping(samples: Sequence[Sample], target: Target) -> Grid:
+    """Return a target's grid with the time that its last cache is found to keep what is unused."""
+    return best_keeping(
+        grid_of(target), lambda grid: fitter_for(samples, grid, target).left_out(_KEEPING_FOLDS)
+    )
 
 
 def prior_times(target: Target) -> dict[str, float]:
@@ -97,6 +114,17 @@ def prior_times(target: Target) -> dict[str, float]:
         "far_weight": 1.0 / memory.cache_gb_s,
         "cold_weight": 1.0 / memory.dram_gb_s,
     }
+
+
+def plausible_times(target: Target) -> dict[str, float]:
+    """Return about the most microseconds that the unit of a term makes sense to take."""
+    memory = target.memory
+    near, far = 1.0 / memory.cache_gb_s, 1.0 / memory.dram_gb_s
+    cold = {"cold_call": _COLD_CALL_US, "cold_moved": far}
+    return cold | dict.fromkeys(("far_moved", "spilled"), near)
+
+
+_COLD_CALL_US = 5.0
 
 
 def fit_run(
@@ -120,10 +148,10 @@ def fit_run(
 
 
 def scaled(curves: Mapping[str, KernelCurve], scale: float) -> dict[str, KernelCurve]:
-    """Return the curves with every coefficient multiplied, and rounded to 5 digits."""
+    """Return the curves with every coefficient multiplied, and rounded to 4 digits."""
     return {
         key: dataclasses.replace(
-            curve, terms={t: float(f"{c * scale:.5g}") for t, c in curve.terms.items()}
+            curve, terms={t: float(f"{c * scale:.4g}") for t, c in curve.terms.items()}
         )
         for key, curve in curves.items()
     }
@@ -150,7 +178,7 @@ def _add_ratio(
     grid: Grid,
     ratios: dict[str, list[float]],
 ) -> None:
-    found = curve_time(sample.signature, curves, grid, sample.resident_bytes, general=True)
+    found = curve_time(sample.signature, curves, grid, sample.around, general=True)
     if found is not None and found.us > 0:
         ratios[found.key].append(sample.us / found.us)
 

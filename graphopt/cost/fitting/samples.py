@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from graphopt.cost.profiling.measurements import CHAIN
+from graphopt.cost.terms import ALONE, Around
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,14 +30,14 @@ class Sample:
         signature: what decides its time.
         us: that time, in microseconds.
         source: samples of one source are not independent.
-        resident_bytes: constants of what was executed together with it.
+        around: what was executed together with it.
         weight: how much it counts.
     """
 
     signature: Signature
     us: float
     source: str
-    resident_bytes: int = 0
+    around: Around = ALONE
     weight: float = 1.0
 
 
@@ -53,13 +54,13 @@ def samples_of(measurements: Measurements, threads: int, activations: str) -> tu
         row for row in measurements.rows
         if row.threads == threads and row.activations in {"", activations} and row.min_us > 0
     ]  # fmt: skip
-    resident = _resident(rows)
+    around = _around(rows)
     return merged(
         Sample(
             row.signature,
             row.min_us,
             row.source,
-            resident[row.source, row.context],
+            around[row.source, row.context],
             CHAIN_WEIGHT if row.context == CHAIN else 1.0,
         )
         for row in rows
@@ -68,19 +69,21 @@ def samples_of(measurements: Measurements, threads: int, activations: str) -> tu
 
 def merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """Return one sample for all equal kernels of one source: their mean time."""
-    equal: dict[tuple[Signature, str, int], list[Sample]] = defaultdict(list)
+    equal: dict[tuple[Signature, str, Around], list[Sample]] = defaultdict(list)
     for sample in samples:
-        equal[sample.signature, sample.source, sample.resident_bytes].append(sample)
+        equal[sample.signature, sample.source, sample.around].append(sample)
     return tuple(
         replace(some[0], us=sum(sample.us for sample in some) / len(some))
         for some in equal.values()
     )
 
 
-def _resident(rows: Sequence[KernelRow]) -> Mapping[tuple[str, str], int]:
-    """Return the constants that were executed together, by source and context."""
-    found: dict[tuple[str, str], int] = defaultdict(int)
+def _around(rows: Sequence[KernelRow]) -> Mapping[tuple[str, str], Around]:
+    """Return what was executed together, by source and context."""
+    nbytes: dict[tuple[str, str], int] = defaultdict(int)
+    us: dict[tuple[str, str], float] = defaultdict(float)
     for row in rows:
         copies = CHAIN_LENGTH if row.context == CHAIN else 1
-        found[row.source, row.context] += row.signature.weight_bytes * copies
-    return found
+        nbytes[row.source, row.context] += row.signature.weight_bytes * copies
+        us[row.source, row.context] += row.min_us * copies
+    return {key: Around(nbytes[key], us[key]) for key in nbytes}

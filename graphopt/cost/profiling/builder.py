@@ -25,6 +25,7 @@ PATTERN = 1021
 _TYPES = {"float32": DType.FLOAT, "int64": DType.INT64}
 _OPSET = 17
 _IR_VERSION = 8
+_NEW_IR_VERSION = 11
 _STEP = 0.02
 """Scale of every activation."""
 
@@ -76,6 +77,22 @@ class Builder:
     def integer(self) -> bool:
         """Whether what can be is computed with integers."""
         return self.precision != "float32"
+
+    @property
+    def zero(self) -> int:
+        """Zero point of activations."""
+        return 0 if self.precision == "s8s8" else 128
+
+    @property
+    def stored_type(self) -> str:
+        """Element type of integer activations."""
+        return "int8" if self.precision == "s8s8" else "uint8"
+
+    def needs_opset(self, version: int) -> None:
+        """Use an operator set of at least this version."""
+        if self.graph.opsets[""] < version:
+            self.graph.opsets[""] = version
+            self.graph.ir_version = max(self.graph.ir_version, _NEW_IR_VERSION)
 
     def next_unit(self) -> None:
         """Start another unit: operators count from 0 again."""
@@ -171,8 +188,7 @@ class Builder:
         """Return a tensor as integers."""
         if flow.zero_point is not None:
             return flow
-        signed = self.precision == "s8s8"
-        zero = (0 if signed else 128) if zero_point is None else zero_point
+        zero = self.zero if zero_point is None else zero_point
         (made,) = self.node("QuantizeLinear", [flow.value, *self._scale(zero)])
         return Flow(made, flow.shape, zero)
 
@@ -188,8 +204,7 @@ class Builder:
         return self.quantized(flow) if self.integer else flow
 
     def _scale(self, zero: int) -> tuple[Value, Value]:
-        kind = "int8" if self.precision == "s8s8" else "uint8"
-        return self.constant(_STEP, "float32"), self.constant(zero, kind)
+        return self.constant(_STEP, "float32"), self.constant(zero, self.stored_type)
 
     def product(
         self,
@@ -202,6 +217,7 @@ class Builder:
         outputs: int = 0,
         fan_in: int = 1,
         activation: str = "",
+        real: bool = False,
     ) -> Flow:
         """Add a convolution or matrix product with weights and, unless ``outputs`` is 0, a bias.
 
@@ -214,6 +230,7 @@ class Builder:
             outputs: entries of the bias.
             fan_in: products behind one output.
             activation: "Relu" or "Clip" behind it.
+            real: leave the result in float, with a vector that is subtracted there.
         """
         flow = self.settled(flow)
         operands = [self.real(flow).value, self._stored(weight, fan_in, axis=_axis(op, attributes))]
@@ -224,8 +241,10 @@ class Builder:
             limits = (0.0, 6.0) if activation == "Clip" else ()
             bounds = [self.constant(limit, "float32") for limit in limits]
             (made,) = self.node(activation, [made, *bounds])
+        if real:
+            (made,) = self.node("Sub", [made, self.vector(shape[-1])])
         result = Flow(made, tuple(shape))
-        if not self.integer:
+        if not self.integer or real:
             return result
         lowest = -128 if self.precision == "s8s8" else 0
         return self.quantized(result, lowest if activation else None)

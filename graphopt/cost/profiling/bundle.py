@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt.cost.profiling.catalogue import FAVOURED, SEED, micro_models
+from graphopt.cost.profiling.catalogue import SEED, micro_models
 from graphopt.cost.profiling.nets import Net, anchor, nets
+from graphopt.cost.profiling.plans import FAVOURED
 from graphopt.ir import to_bytes
 from graphopt.runtime import device
 from graphopt.version import VERSION
@@ -74,7 +75,7 @@ def jobs(seed: int = SEED) -> tuple[Job, ...]:
 def write_archive(chosen: Iterable[Job] | None = None) -> bytes:
     """Return a zip archive that Python runs: the program, the models and their manifest.
 
-    The same bytes for the same graphopt; about 2 MB, for weights repeat (``builder.PATTERN``).
+    The same bytes for the same graphopt; about 12 MB, for weights repeat (``builder.PATTERN``).
 
     Args:
         chosen: what is measured; everything when None.

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from graphopt.cost.profiling import operators as op
-from graphopt.cost.profiling.micro import Micro, Unit
-from graphopt.cost.profiling.shapes import ConvShape, Shapes
+from graphopt.cost.profiling.behind import models_behind
+from graphopt.cost.profiling.copies import copies
+from graphopt.cost.profiling.fused import fused_models
+from graphopt.cost.profiling.plans import (
+    FAVOURED,
+    favoured,
+    image,
+    numbered,
+    only,
+    strided,
+    there_and_back,
+)
+from graphopt.cost.profiling.shapes import Shapes
+from graphopt.cost.profiling.tiny import tiny_models
+from graphopt.cost.profiling.uneven import uneven_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from graphopt.cost.profiling.builder import Builder, Flow, Precision
+    from graphopt.cost.profiling.micro import Micro, Unit
+    from graphopt.cost.profiling.plans import Plan
+    from graphopt.cost.profiling.shapes import ConvShape
 
 SEED = 0
-
-Plan = tuple[tuple[tuple[int, ...], ...], Unit]
-"""Sizes of the inputs of a chain, and what one unit of it is."""
 
 
 def micro_models(seed: int = SEED) -> list[Micro]:
@@ -25,88 +37,41 @@ def micro_models(seed: int = SEED) -> list[Micro]:
     found = list(_products(Shapes(seed), "float32"))
     for precision, machines in FAVOURED.items():
         # The same shapes again: a kernel is compared with itself in other types.
-        found.extend(_favoured(_products(Shapes(seed), precision), machines))
+        found.extend(favoured(_products(Shapes(seed), precision), machines))
     shapes = Shapes(seed + 1)
     found.extend(_float_only(shapes))
     found.extend(_between_products(Shapes(seed + 2), "float32"))
     for precision, machines in FAVOURED.items():
-        found.extend(_favoured(_between_products(Shapes(seed + 2), precision), machines))
+        found.extend(favoured(_between_products(Shapes(seed + 2), precision), machines))
+    for rest in (uneven_models, copies, models_behind):
+        found.extend(rest("float32"))
+        for precision, machines in FAVOURED.items():
+            found.extend(only(rest(precision), machines))
+    found.extend(tiny_models())
+    found.extend(fused_models())
     return found
-
-
-FAVOURED: dict[Precision, str] = {"u8s8": "x86", "s8s8": "arm"}
-"""Which machines compute fastest in which integers; others get a sample of these models."""
-
-
-def _favoured(models: Iterable[Micro], machines: str) -> Iterator[Micro]:
-    """Keep one integer model in three for all machines, the others for those that want them."""
-    for index, model in enumerate(models):
-        yield model if index % 3 == 0 else replace(model, machines=machines)
-
-
-def _numbered(
-    name: str,
-    precision: Precision,
-    units: Sequence[Plan],
-    *,
-    is_fan: bool = False,
-    every: int = 4,
-) -> list[Micro]:
-    """Name the models of one class; one in ``every`` is measured with several threads too."""
-    return [
-        Micro(
-            f"{name}/{precision}/{i}", precision, inputs, unit, is_fan,
-            parallel=i % every == 0, near_one=name in _NEAR_ONE,
-        )
-        for i, (inputs, unit) in enumerate(units)
-    ]  # fmt: skip
 
 
 def _products(shapes: Shapes, precision: Precision) -> Iterator[Micro]:
     """Yield convolutions and fully connected layers."""
-    yield from _numbered("conv", precision, [_there_and_back(s) for s in shapes.spatial(26)])
-    pairs = [_there_and_back(s) for s in shapes.pointwise(26)]
-    yield from _numbered("pointwise", precision, pairs)
-    yield from _numbered("depthwise", precision, [_same(s) for s in shapes.depthwise(18)])
-    yield from _numbered("grouped", precision, [_same(s) for s in shapes.grouped(8)])
+    yield from numbered("conv", precision, [there_and_back(s) for s in shapes.spatial(26)])
+    pairs = [there_and_back(s) for s in shapes.pointwise(26)]
+    yield from numbered("pointwise", precision, pairs)
+    yield from numbered("depthwise", precision, [_same(s) for s in shapes.depthwise(18)])
+    yield from numbered("grouped", precision, [_same(s) for s in shapes.grouped(8)])
     fans = [_first(s) for s in shapes.first(6)]
-    yield from _numbered("first", precision, fans, is_fan=True)
-    yield from _numbered("strided", precision, [_strided(s) for s in shapes.depthwise(5)])
+    yield from numbered("first", precision, fans, is_fan=True)
+    yield from numbered("strided", precision, [strided(s) for s in shapes.depthwise(5)])
     rows = [_linear(*s) for s in shapes.linear(12)]
-    yield from _numbered("linear", precision, rows, every=3)
-    yield from _numbered("vector", precision, [_linear(*s) for s in shapes.vectors(12)])
-
-
-def _image(channels: int, size: int) -> tuple[int, ...]:
-    return (1, channels, size, size)
-
-
-def _there_and_back(s: ConvShape) -> Plan:
-    """Return a convolution, and another back where the number of channels changes."""
-
-    def unit(b: Builder, flows: list[Flow]) -> Flow:
-        made = op.conv(b, flows[0], s.outputs, s.kernel, activation="Relu")
-        return made if s.inputs == s.outputs else op.conv(b, made, s.inputs, s.kernel)
-
-    return (_image(s.inputs, s.size),), unit
+    yield from numbered("linear", precision, rows, every=3)
+    yield from numbered("vector", precision, [_linear(*s) for s in shapes.vectors(12)])
 
 
 def _same(s: ConvShape) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
         return op.conv(b, flows[0], s.outputs, s.kernel, groups=s.groups, activation="Relu")
 
-    return (_image(s.inputs, s.size),), unit
-
-
-def _strided(s: ConvShape) -> Plan:
-    """Return a depthwise convolution of stride 2 and what enlarges its result again."""
-    size = s.size // 2 * 2
-
-    def unit(b: Builder, flows: list[Flow]) -> Flow:
-        made = op.conv(b, flows[0], s.outputs, s.kernel, 2, s.groups, "Relu")
-        return op.resize(b, made, 2)
-
-    return (_image(s.inputs, size),), unit
+    return (image(s.inputs, s.size),), unit
 
 
 def _first(s: ConvShape) -> Plan:
@@ -114,7 +79,7 @@ def _first(s: ConvShape) -> Plan:
         made = op.conv(b, flows[0], s.outputs, s.kernel, 2, activation="Relu")
         return op.global_pool(b, made)
 
-    return (_image(s.inputs, s.size),), unit
+    return (image(s.inputs, s.size),), unit
 
 
 def _linear(rows: int, inputs: int, outputs: int) -> Plan:
@@ -132,39 +97,38 @@ def _linear(rows: int, inputs: int, outputs: int) -> Plan:
 _CHEAP = ("Relu", "Sqrt", "LeakyRelu")
 _COSTLY = ("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Exp", "Softplus", "Elu")
 _BINARY = ("Sub", "Div", "Pow")
-_NEAR_ONE = frozenset({"Sqrt", "Div", "Pow"})
 
 
 def _float_only(shapes: Shapes) -> Iterator[Micro]:
     images = shapes.images(64)
     for index, name in enumerate((*_COSTLY, *_CHEAP)):
-        sizes = [_image(*images[2 * index + i]) for i in range(2)]
-        yield from _numbered(name, "float32", [((s,), _unary(name)) for s in sizes], every=2)
+        sizes = [image(*images[2 * index + i]) for i in range(2)]
+        yield from numbered(name, "float32", [((s,), _unary(name)) for s in sizes], every=2)
     for index, name in enumerate(_BINARY):
-        shape = _image(*images[24 + index])
-        yield from _numbered(name, "float32", [((shape, shape), _binary(name))])
-    clips = [((_image(*images[32 + i]),), _clip) for i in range(2)]
-    yield from _numbered("Clip", "float32", clips)
+        shape = image(*images[24 + index])
+        yield from numbered(name, "float32", [((shape, shape), _binary(name))])
+    clips = [((image(*images[32 + i]),), _clip) for i in range(2)]
+    yield from numbered("Clip", "float32", clips)
     sequences = ((128, 768), (197, 192), (64, 64), (16, 256))
     norms = [(((1, *s),), _norm) for s in sequences]
-    yield from _numbered("LayerNormalization", "float32", norms)
+    yield from numbered("LayerNormalization", "float32", norms)
     means = [(((1, *s),), _mean) for s in sequences[:3]]
-    yield from _numbered("ReduceMean", "float32", means)
-    yield from _numbered("LSTM", "float32", [_recurrent("LSTM", *s) for s in _SEQUENCES])
-    yield from _numbered("GRU", "float32", [_recurrent("GRU", *s) for s in _SEQUENCES[:2]])
+    yield from numbered("ReduceMean", "float32", means)
+    yield from numbered("LSTM", "float32", [_recurrent("LSTM", *s) for s in _SEQUENCES])
+    yield from numbered("GRU", "float32", [_recurrent("GRU", *s) for s in _SEQUENCES[:2]])
     ups = [_up(c, n) for c, n in ((64, 28), (32, 56), (128, 14), (16, 64))]
-    yield from _numbered("ConvTranspose", "float32", ups)
+    yield from numbered("ConvTranspose", "float32", ups)
     tables = [_table(*s) for s in ((128, 512, 8000), (16, 64, 512), (64, 256, 2000))]
-    yield from _numbered("Gather", "float32", tables)
+    yield from numbered("Gather", "float32", tables)
     borders = [_border(*images[40 + i]) for i in range(4)]
-    yield from _numbered("quantize", "u8s8", borders)
+    yield from numbered("quantize", "u8s8", borders)
     pads = [_padded(*images[44 + i]) for i in range(2)]
-    yield from _numbered("Pad", "float32", pads)
+    yield from numbered("Pad", "float32", pads)
     for bits in (4, 8):
         packed = [_packed(*s, bits) for s in ((1, 512, 512), (1, 1024, 256), (32, 256, 256))]
-        yield from _numbered(f"packed{bits}", "float32", packed)
+        yield from numbered(f"packed{bits}", "float32", packed)
     smooth = [_smooth(*s) for s in ((32, 28), (16, 56))]
-    yield from _numbered("linear-resize", "float32", smooth)
+    yield from numbered("linear-resize", "float32", smooth)
 
 
 _SEQUENCES = ((1, 128), (16, 64), (8, 256))
@@ -199,16 +163,16 @@ def _up(channels: int, size: int) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
         return op.pool(b, "MaxPool", op.conv_transpose(b, flows[0], channels, 2, 2), 2, 2)
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _table(rows: int, width: int, entries: int) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
-        places = [(i * 7919) % entries for i in range(rows)]
-        indices = type(flows[0])(b.constant([places]), (1, rows))
-        return op.binary(b, "Add", flows[0], op.embedding(b, indices, entries, width))
+        places = b.constant([(i * 7919 + b.unit) % entries for i in range(rows)])
+        taken = b.apply("Gather", [flows[1]], (rows, width), [places], quantizes=False)
+        return op.binary(b, "Add", flows[0], taken)
 
-    return ((1, rows, width),), unit
+    return ((rows, width), (entries, width)), unit
 
 
 def _border(channels: int, size: int) -> Plan:
@@ -217,7 +181,7 @@ def _border(channels: int, size: int) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
         return b.settled(op.unary(b, "Erf", flows[0]))
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _padded(channels: int, size: int) -> Plan:
@@ -225,7 +189,7 @@ def _padded(channels: int, size: int) -> Plan:
         wide = op.pad(b, flows[0], 1)
         return op.cut(b, op.cut(b, wide, 1, size + 1, 2), 1, size + 1, 3)
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _packed(rows: int, inputs: int, outputs: int, bits: int) -> Plan:
@@ -240,7 +204,7 @@ def _smooth(channels: int, size: int) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
         return op.pool(b, "AveragePool", op.resize(b, flows[0], 2, "linear"), 2, 2)
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 # -- what stands between products, in float and in integers --------------------------------------
@@ -250,22 +214,22 @@ def _between_products(shapes: Shapes, precision: Precision) -> Iterator[Micro]:
     images = shapes.images(32)
     for index, name in enumerate(("Add", "Mul")):
         sums = [_twofold(name, *images[index * 3 + i]) for i in range(3)]
-        yield from _numbered(name, precision, sums, every=2)
+        yield from numbered(name, precision, sums, every=2)
     gates = [_gate(*images[8 + i]) for i in range(3)]
-    yield from _numbered("gate", precision, gates)
+    yield from numbered("gate", precision, gates)
     kinds = ("MaxPool", "AveragePool") * 2
     pools = [_pooled(kind, *images[12 + i]) for i, kind in enumerate(kinds)]
-    yield from _numbered("pool", precision, pools)
+    yield from numbered("pool", precision, pools)
     joins = [_joined(*images[16 + i]) for i in range(3)]
-    yield from _numbered("concat", precision, joins)
+    yield from numbered("concat", precision, joins)
     turns = [_turned(*s) for s in ((64, 56, 56), (256, 14, 14), (197, 3, 64), (128, 12, 64))]
-    yield from _numbered("transpose", precision, turns)
+    yield from numbered("transpose", precision, turns)
     heads = [_attention(*s) for s in ((3, 197, 64), (12, 128, 64), (4, 49, 32), (2, 64, 32))]
-    yield from _numbered("attention", precision, heads, every=2)
+    yield from numbered("attention", precision, heads, every=2)
     if precision != "float32":
         for name in ("Sigmoid", "LeakyRelu"):
-            units = [((_image(*images[24 + i]),), _integer_unary(name)) for i in range(2)]
-            yield from _numbered(name, precision, units)
+            units = [((image(*images[24 + i]),), _integer_unary(name)) for i in range(2)]
+            yield from numbered(name, precision, units)
 
 
 def _integer_unary(name: str) -> Unit:
@@ -276,7 +240,7 @@ def _twofold(name: str, channels: int, size: int) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
         return op.binary(b, name, flows[0], flows[0])
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _gate(channels: int, size: int) -> Plan:
@@ -285,7 +249,7 @@ def _gate(channels: int, size: int) -> Plan:
     def unit(b: Builder, flows: list[Flow]) -> Flow:
         return op.binary(b, "Mul", flows[0], op.global_pool(b, flows[0]))
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _pooled(name: str, channels: int, size: int) -> Plan:
@@ -295,7 +259,7 @@ def _pooled(name: str, channels: int, size: int) -> Plan:
         wide = op.pool(b, name, flows[0], 3, 1)
         return op.resize(b, op.pool(b, name, wide, 2, 2), 2)
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _joined(channels: int, size: int) -> Plan:
@@ -305,7 +269,7 @@ def _joined(channels: int, size: int) -> Plan:
         half = op.cut(b, flows[0], 0, channels // 2)
         return op.concat(b, [half, half])
 
-    return (_image(channels, size),), unit
+    return (image(channels, size),), unit
 
 
 def _turned(length: int, heads: int, width: int) -> Plan:

@@ -16,7 +16,7 @@ from graphopt.errors import TargetError
 from graphopt.targets.host import base_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from graphopt.cost.kernels import Kernel
     from graphopt.cost.profiling.bias import Bias
@@ -138,7 +138,9 @@ class _Join:
 
     def _bias(self, threads: int) -> Bias:
         whole = [run for run in self.whole if run.timed.threads == threads]
-        return find_bias([(run.shortest, run.profiled, len(run.kernels)) for run in whole])
+        models = [(run.shortest, run.profiled, len(run.kernels)) for run in whole]
+        chains = [run for run in self.chains if run.timed.threads == threads]
+        return find_bias(models, [pair for run in chains for pair in _single(run)])
 
     @property
     def base(self) -> str:
@@ -175,6 +177,15 @@ class _Join:
         spread = self.results.drift.spread
         if spread > _STEADY:
             yield f"the clock drifted by {spread:.1%}; times are corrected for it"
+
+
+def _single(run: _Run) -> Iterator[tuple[float, float]]:
+    """Yield the clean and the profiled time of a kernel that is all that a unit consists of."""
+    first, last = run.job.counts
+    times = [k.us for k in run.kernels if 2 <= k.unit <= last and k.us is not None]
+    if len(times) == last - 1 and len(times) == sum(k.unit >= 2 for k in run.kernels):
+        clean = (run.timed.min_us[-1] - run.timed.min_us[0]) / (last - first)
+        yield clean / run.slowdown, sum(times) / len(times) / run.slowdown
 
 
 def _mean_times(

@@ -21,8 +21,12 @@ Unit = Callable[[Builder, list[Flow]], Flow]
 _MEASURABLE_US = 200.0
 """Two lengths of a chain should differ by this much: noise of timing is a few microseconds."""
 
-_LONG_US = 3e3
+_LONG_US = 6e3
 _LONGEST = 8
+_TINY_US = 5.0
+_LONGEST_TINY = 32
+"""Units of a chain at the most; more where one of them takes about as long as starting it."""
+
 _MOST_WEIGHTS = 6 << 20
 """Bytes of weights in a chain, where one unit does not need more."""
 
@@ -78,7 +82,8 @@ class Micro:
         single = self.build(1).graph
         once = rough_us(single)
         more = math.ceil(_MEASURABLE_US / max(once, 1.0))
-        more = min(max(more, 2 if once < _LONG_US else 1), _LONGEST)
+        longest = _LONGEST_TINY if once < _TINY_US else _LONGEST
+        more = min(max(more, 2 if once < _LONG_US else 1), longest)
         room = _MOST_WEIGHTS // max(tensor_bytes(single), 1) - 1
         return 1, 1 + max(1, min(more, room))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphopt.cost.profiling import large_nets
 from graphopt.cost.profiling import operators as op
 from graphopt.cost.profiling.builder import Builder, Flow, Precision
 
@@ -166,7 +167,7 @@ def _transformer(b: Builder) -> Flow:
         b.next_unit()
         x = op.binary(b, "Add", x, _attention(b, op.layer_norm(b, x), width, heads))
         b.next_unit()
-        y = _gelu(b, op.linear(b, op.layer_norm(b, x), 4 * width))
+        y = op.gelu(b, op.linear(b, op.layer_norm(b, x), 4 * width))
         x = op.binary(b, "Add", op.linear(b, y, width), x)
     b.next_unit()
     return op.linear(b, op.layer_norm(b, x), 64)
@@ -180,20 +181,6 @@ def _attention(b: Builder, x: Flow, width: int, heads: int) -> Flow:
     weights = op.softmax(b, op.matmul(b, query, key))
     joined = op.transpose(b, op.matmul(b, weights, value), 0, 2, 1, 3)
     return op.linear(b, op.reshape(b, joined, 1, length, width), width)
-
-
-def _gelu(b: Builder, x: Flow) -> Flow:
-    """Add x * Phi(x) as exporters write it; onnxruntime makes one kernel of it."""
-    x = b.real(x)
-    half = type(x)(b.constant(0.5, "float32"), ())
-    root = type(x)(b.constant(2**0.5, "float32"), ())
-    one = type(x)(b.constant(1.0, "float32"), ())
-
-    def step(name: str, *flows: Flow) -> Flow:
-        return b.apply(name, flows, x.shape, quantizes=False)
-
-    erf = step("Erf", step("Div", x, root))
-    return step("Mul", step("Mul", x, step("Add", erf, one)), half)
 
 
 def _unet(b: Builder) -> Flow:
@@ -234,4 +221,8 @@ FAMILIES: dict[str, Callable[[Builder], Flow]] = {
     "transformer": _transformer,
     "unet": _unet,
     "lstm": _lstm,
+    "bottleneck": large_nets.bottleneck,
+    "inverted": large_nets.inverted,
+    "encoder": large_nets.encoder,
+    "grouped": large_nets.grouped,
 }

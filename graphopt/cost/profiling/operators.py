@@ -80,6 +80,20 @@ def linear(b: Builder, x: Flow, outputs: int, activation: str = "") -> Flow:
     return type(x)(added, shape)
 
 
+def times(b: Builder, x: Flow, outputs: int) -> Flow:
+    """Add a MatMul with weights and no bias."""
+    inputs = x.shape[-1]
+    return b.product("MatMul", x, (inputs, outputs), (*x.shape[:-1], outputs), fan_in=inputs)
+
+
+def real_times(b: Builder, x: Flow, outputs: int) -> Flow:
+    """Add a MatMul of integers with a result in float, from which a vector is subtracted there."""
+    inputs = x.shape[-1]
+    return b.product(
+        "MatMul", x, (inputs, outputs), (*x.shape[:-1], outputs), fan_in=inputs, real=True
+    )
+
+
 def matmul(b: Builder, x: Flow, y: Flow) -> Flow:
     """Add the product of two activations."""
     shape = (*x.shape[:-1], y.shape[-1])
@@ -112,11 +126,75 @@ def hard_swish(b: Builder, x: Flow, *, fused: bool = True) -> Flow:
     return binary(b, "Mul", x, gate)
 
 
+def swish(b: Builder, x: Flow) -> Flow:
+    """Add x * Sigmoid(x); one kernel in float."""
+    return binary(b, "Mul", x, unary(b, "Sigmoid", x, quantizes=True))
+
+
+def with_vector(b: Builder, op: str, x: Flow, axis: int) -> Flow:
+    """Add an Add or Mul with one constant for each place of an axis."""
+    shape = [n if i == axis else 1 for i, n in enumerate(x.shape)]
+    values = np.resize(np.linspace(0.5, 1.0, 13), shape).astype(np.float32)
+    constant = type(x)(b.parameter("v", values), tuple(shape))
+    if b.integer:
+        stored = b.parameter("v", np.resize(np.arange(90, 160), shape).astype(b.stored_type))
+        constant = type(x)(stored, tuple(shape), b.zero)
+    return binary(b, op, x, constant)
+
+
+def local_norm(b: Builder, x: Flow) -> Flow:
+    """Add an LRN over 5 channels."""
+    return b.apply("LRN", [x], x.shape, (), {"size": 5}, quantizes=False)
+
+
+def batch_norm(b: Builder, x: Flow) -> Flow:
+    """Add a BatchNormalization that no convolution takes in."""
+    size = x.shape[1]
+    extra = [b.vector(size, 0.9, 1.1), b.vector(size), b.vector(size), b.vector(size, 0.9, 1.1)]
+    return b.apply("BatchNormalization", [x], x.shape, extra, quantizes=False)
+
+
+def rms_norm(b: Builder, x: Flow) -> Flow:
+    """Add an RMSNormalization over the last axis (operator set 23)."""
+    b.needs_opset(23)
+    extra = [b.vector(x.shape[-1], 0.9, 1.1)]
+    return b.apply("RMSNormalization", [x], x.shape, extra, {"axis": -1}, quantizes=False)
+
+
+def attention(b: Builder, query: Flow, key: Flow, value: Flow) -> Flow:
+    """Add one Attention over heads (operator set 23)."""
+    b.needs_opset(23)
+    return b.apply("Attention", [query, key, value], query.shape, quantizes=False)
+
+
+def rotary(b: Builder, x: Flow) -> Flow:
+    """Add a RotaryEmbedding of all features (operator set 23); tables are constants."""
+    b.needs_opset(23)
+    shape = (1, x.shape[2], x.shape[3] // 2)
+    tables = [np.resize(np.linspace(low, 1, 17), shape).astype(np.float32) for low in (0.5, -1)]
+    extra = [b.parameter("v", table) for table in tables]
+    return b.apply("RotaryEmbedding", [x], x.shape, extra, quantizes=False)
+
+
 def layer_norm(b: Builder, x: Flow) -> Flow:
     """Add a LayerNormalization over the last axis."""
     size = x.shape[-1]
     extra = [b.vector(size, 0.9, 1.1), b.vector(size)]
     return b.apply("LayerNormalization", [x], x.shape, extra, {"axis": -1}, quantizes=False)
+
+
+def gelu(b: Builder, x: Flow) -> Flow:
+    """Add x * Phi(x) as exporters write it; onnxruntime makes one kernel of it."""
+    x = b.real(x)
+    half = type(x)(b.constant(0.5, "float32"), ())
+    root = type(x)(b.constant(2**0.5, "float32"), ())
+    one = type(x)(b.constant(1.0, "float32"), ())
+
+    def step(name: str, *flows: Flow) -> Flow:
+        return b.apply(name, flows, x.shape, quantizes=False)
+
+    erf = step("Erf", step("Div", x, root))
+    return step("Mul", step("Mul", x, step("Add", erf, one)), half)
 
 
 def softmax(b: Builder, x: Flow) -> Flow:
@@ -141,6 +219,12 @@ def pool(b: Builder, op: str, x: Flow, kernel: int, stride: int) -> Flow:
         "pads": [pad] * 4,
     }
     return b.apply(op, [b.settled(x)], (*x.shape[:2], *sizes), (), attributes)
+
+
+def window_mean(b: Builder, x: Flow) -> Flow:
+    """Add an AveragePool whose window is the whole image."""
+    attributes = {"kernel_shape": list(x.shape[2:])}
+    return b.apply("AveragePool", [b.settled(x)], (*x.shape[:2], 1, 1), (), attributes)
 
 
 def global_pool(b: Builder, x: Flow) -> Flow:
@@ -172,6 +256,15 @@ def cut(b: Builder, x: Flow, start: int, end: int, axis: int = 1) -> Flow:
     return b.apply("Slice", [x], shape, extra)
 
 
+def split(b: Builder, x: Flow, count: int, axis: int) -> list[Flow]:
+    """Add a Split into equal parts."""
+    shape = [n // count if i == axis else n for i, n in enumerate(x.shape)]
+    sizes = b.constant([shape[axis]] * count)
+    made = b.node("Split", [b.real(x).value, sizes], {"axis": axis}, outputs=count)
+    parts = [type(x)(value, tuple(shape)) for value in made]
+    return [b.quantized(part, x.zero_point) if b.integer else part for part in parts]
+
+
 def pad(b: Builder, x: Flow, width: int) -> Flow:
     """Add a Pad around images; runs in float."""
     shape = (*x.shape[:2], *(n + 2 * width for n in x.shape[2:]))
@@ -187,13 +280,6 @@ def resize(b: Builder, x: Flow, factor: int, mode: str = "nearest") -> Flow:
         attributes["nearest_mode"] = "floor"
     scales = b.constant([1.0, 1.0, factor, factor], "float32")
     return b.apply("Resize", [x], shape, [None, scales], attributes, quantizes=mode == "nearest")
-
-
-def embedding(b: Builder, indices: Flow, entries: int, width: int) -> Flow:
-    """Add a Gather of rows of a table; runs in float."""
-    table = b.weight(entries, width, fan_in=2)
-    (made,) = b.node("Gather", [table, indices.value], {"axis": 0})
-    return type(indices)(made, (*indices.shape, width))
 
 
 def recurrent(b: Builder, op: str, x: Flow, hidden: int) -> Flow:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.cost.terms import CONVOLUTION_KINDS, curve_keys, terms
+from graphopt.cost.terms import CONVOLUTION_KINDS, Around, curve_keys, terms
 from graphopt.cost.work import MATRIX_PRODUCTS, RECURRENT
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
     GroupRule = Callable[[str, str], str]
 
-_ACTIVATIONS = frozenset({"moved", "spilled"})
+_CALLS = frozenset({"call", "cold_call"})
+_ACTIVATIONS = frozenset({"moved", "cold_moved", "spilled"})
 _WEIGHTS = frozenset({"weight", "far_weight", "cold_weight", "column"})
-_STARTS = frozenset({"out", "tile", "pass", "line"})
+_STARTS = frozenset({"out", "place", "tile", "pass", "line"})
 _PRODUCTS = frozenset({"gemm", "gemv", "attention", *MATRIX_PRODUCTS, *RECURRENT})
 
 
@@ -37,7 +38,7 @@ def group_of(key: str, term: str) -> str:
         key: name of the curve, "dtype.kind" or "dtype.Kernel".
         term: name of the term.
     """
-    if term == "call":
+    if term in _CALLS:
         return "call"
     if term in _WEIGHTS:
         return "weights"
@@ -85,12 +86,12 @@ def columns(
     position = {name: index for index, name in enumerate(names)}
     times = np.zeros((len(models), len(names)))
     for row, signatures in zip(times, models, strict=True):
-        resident = sum(s.weight_bytes for s in signatures)
+        around = Around(sum(s.weight_bytes for s in signatures))
         for signature in signatures:
             key = next((k for k in curve_keys(signature, grid) if k in curves), "")
             if not key:
                 continue
-            sizes = terms(signature, grid, resident)
+            sizes = terms(signature, grid, around)
             for term, cost in curves[key].terms.items():
                 group = rule(key, term)
                 if group:

@@ -90,4 +90,4 @@ class EqualizeLayers:
 def _from_weights(pair: LayerPair) -> ChannelPeaks:
     """Stand in for measured ranges: those of the weights that write each channel."""
     reach = pair.writing_range()
-    return ChannelPeaks(reach, np.square(reach) / 9.0)
+    return ChannelPeaks(reach, np.square(reach) / 9.0, reach)

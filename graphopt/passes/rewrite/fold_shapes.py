@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Context
 
 _COPIED, _LEFT_OVER = 0, -1
+_KINDS = {DType.INT64: np.int64, DType.INT32: np.int32, DType.BOOL: np.bool_}
 _SOURCES = ("Shape", "Reshape")
 
 
@@ -55,18 +56,18 @@ class FoldShapes:
 def _store(graph: Graph, value: Value, sizes: Dims) -> bool:
     """Let a constant take the place of a size that is wholly known."""
     rank = len(value.shape) if value.shape is not None else None
-    if value.is_output or rank not in {0, 1} or not value.uses or value.dtype is None:
+    if value.is_output or rank not in {0, 1} or not value.uses or value.dtype not in _KINDS:
         return False
     if not all(isinstance(s, int) for s in sizes) or (rank == 0 and len(sizes) != 1):
         return False
-    kind = np.int64 if value.dtype is DType.INT64 else np.int32
-    array = np.array(sizes, dtype=kind).reshape([-1] * (rank or 0))
+    array: np.ndarray[Any, Any] = np.array(sizes, dtype=_KINDS[value.dtype])
+    array = array.reshape([-1] * (rank or 0))
     graph.replace_uses(
         value, graph.add_constant(f"{value.name}_known", ir.Tensor.from_array(array))
     )
     producer = value.producer
-    assert producer is not None
-    graph.remove(producer)
+    if producer is not None and not any(v.uses or v.is_output for v in producer.outputs):
+        graph.remove(producer)
     return True
 
 

@@ -1,8 +1,9 @@
 """Recognise a layer normalization that is spelled out and write it as one operator.
 
-y = (x - mean(x)) / sqrt(mean((x - mean(x))²) + ε) * scale + shift, over the last axis, which is
-LayerNormalization of opset 17. onnxruntime knows some spellings and joins them itself; not the one
-that squares by a product with itself, nor two separate differences.
+y = (x - mean(x)) / sqrt(mean((x - mean(x))²) + ε) * scale + shift, over the last axes, which is
+LayerNormalization of opset 17 (Ba et al. 2016). onnxruntime knows some spellings and joins them
+itself; not the one that squares by a product with itself, two separate differences, or the one of
+TensorFlow, x * r + (shift - mean(x) * r) with r = scale / sqrt(…).
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from typing import TYPE_CHECKING, ClassVar
 from graphopt import ir
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns import building
-from graphopt.passes.patterns.matching import (
-    made_by,
-    mean_over_last,
-    number_beside,
-    partner,
-    sole_reader,
-    squared,
+from graphopt.passes.patterns.matching import is_onnxruntime, made_by, partner, squared
+from graphopt.passes.patterns.newer_opset import for_opset
+from graphopt.passes.patterns.normalization import (
+    Mean,
+    Normalization,
+    centred,
+    divided_by_root,
+    inverse_root,
+    is_float,
+    is_per_element,
+    mean_of,
+    operand,
+    scaled,
+    shifted,
+    stabilized,
 )
-from graphopt.types import DType, Effect
+from graphopt.types import Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node, Value
@@ -32,103 +41,112 @@ _OPSET = 17
 
 @dataclass(frozen=True)
 class FuseLayerNorm:
-    """Turn spelled-out layer normalizations over the last axis into LayerNormalization."""
+    """Turn spelled-out layer normalizations over the last axes into LayerNormalization."""
 
     name: ClassVar[str] = "fuse-layer-norm"
     effect: ClassVar[Effect] = Effect.EXACT
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        """Fuse every match; needs opset 17."""
-        if graph.opset < _OPSET or not graph.nodes("Sqrt", "Pow"):
+        """Fuse every match; for onnxruntime older models are written for opset 17."""
+        older = graph.opset < _OPSET and not is_onnxruntime(context.target)
+        if older or not _matches(graph):
             return PassResult(False)
-        ir.infer_shapes(graph)
-        fused = 0
-        for division in graph.nodes("Div"):
-            found = _match(division)
-            if found is not None:
-                _fuse(graph, found)
-                fused += 1
-        if not fused:
-            return PassResult(False)
-        building.remove_unread(graph)
-        graph.sort()
-        note = counted(fused, "layer normalization", "fused")
-        return PassResult(True, (note,), {"fused": fused})
+        trial, notes = for_opset(graph, _OPSET)
+        found = _matches(trial) if trial is not None else []
+        if trial is None or not found:
+            return PassResult(False, notes)
+        fused: dict[Value, Value] = {}
+        for each in found:
+            fused[each.result] = _fuse(trial, each, fused.get(each.x, each.x))
+        building.remove_unread(trial)
+        trial.sort()
+        graph.assign(trial)
+        note = counted(len(found), "layer normalization", "fused")
+        return PassResult(True, (note,), {"fused": len(found)})
 
 
-@dataclass(frozen=True)
-class _Norm:
-    x: Value
-    epsilon: float
-    scale: Value
-    shift: Value
-    result: Value
+def _matches(graph: Graph) -> list[Normalization]:
+    if not graph.nodes("ReduceMean") or not graph.nodes("Sqrt", "Pow"):
+        return []
+    ir.infer_shapes(graph)
+    found = [_centred_first(n) for n in graph.nodes("Div", "Mul")]
+    found += [_scaled_first(n) for n in graph.nodes("Add")]
+    return [each for each in found if each is not None]
 
 
-def _match(division: Node) -> _Norm | None:
-    """Return the normalization whose centred values this division scales."""
-    if division.domain or len(division.inputs) != 2:
-        return None
-    centred, root = division.inputs
-    x = _centred(centred)
-    epsilon = _deviation_epsilon(root, x) if x is not None else None
-    if x is None or epsilon is None or epsilon < 0 or not _is_float(x):
-        return None
-    times = sole_reader(division.outputs[0], division, "Mul")
-    plus = sole_reader(times.outputs[0], division, "Add") if times is not None else None
-    if times is None or plus is None:
-        return None
-    scale, shift = partner(times, division.outputs[0]), partner(plus, times.outputs[0])
-    if not _is_row(scale, x) or not _is_row(shift, x):
-        return None
-    assert scale is not None
-    assert shift is not None
-    return _Norm(x, epsilon, scale, shift, plus.outputs[0])
-
-
-def _is_float(x: Value) -> bool:
-    return x.dtype is DType.FLOAT and isinstance((x.shape or (None,))[-1], int)
-
-
-def _is_row(value: Value | None, x: Value) -> bool:
-    """Whether a constant holds one number per element of the last axis of ``x``."""
-    if value is None or value.tensor is None or x.shape is None:
-        return False
-    return value.tensor.shape == x.shape[-1:]
-
-
-def _centred(value: Value | None) -> Value | None:
-    """Return x of x - mean(x)."""
-    node = made_by(value, "Sub")
-    if node is None or len(node.inputs) != 2 or node.inputs[0] is None:
-        return None
-    x, mean = node.inputs
-    return x if x is not None and mean_over_last(mean) is x else None
-
-
-def _deviation_epsilon(value: Value | None, x: Value) -> float | None:
-    """Return ε of sqrt(mean((x - mean(x))²) + ε)."""
-    root = made_by(value, "Sqrt")
-    add = made_by(root.inputs[0], "Add") if root is not None else None
-    if add is None:
-        return None
-    for variance in add.inputs:
-        if variance is None:
+def _centred_first(node: Node) -> Normalization | None:
+    """Return the normalization whose centred values this operator divides."""
+    for division in divided_by_root(node):
+        mean = centred(division.numerator)
+        epsilon = _epsilon(division.inner, mean)
+        if mean is None or epsilon is None or not is_float(mean.of, mean.axis):
             continue
-        epsilon = number_beside(partner(add, variance), x)
-        deviation = squared(mean_over_last(variance))
-        if epsilon is not None and deviation is not None and _centred(deviation) is x:
-            return epsilon
+        x, axis = mean.of, mean.axis
+        scale, result = scaled(node.outputs[0], x, axis, node)
+        shift, result = shifted(result, x, axis, node)
+        usual = division.usual and scale is not None and shift is not None
+        return Normalization(x, axis, epsilon, scale, shift, result, usual)
     return None
 
 
-def _fuse(graph: Graph, norm: _Norm) -> None:
+def _epsilon(inner: Value, mean: Mean | None) -> float | None:
+    """Return ε of mean((x - mean(x))²) + ε."""
+    found = stabilized(inner)
+    variance = mean_of(found[0]) if found is not None else None
+    deviation = centred(squared(variance.of)) if variance is not None else None
+    if found is None or variance is None or mean is None or deviation != mean:
+        return None
+    return found[1] if variance.axis == mean.axis else None
+
+
+def _scaled_first(node: Node) -> Normalization | None:
+    """Return the normalization x * r + (shift - mean * r) of which this is the sum."""
+    if node.domain or len(node.inputs) != 2:
+        return None
+    for one, other in (node.inputs, node.inputs[::-1]):
+        times, minus = made_by(one, "Mul"), made_by(other, "Sub")
+        if times is None or minus is None or minus.inputs[0] is None:
+            continue
+        product = made_by(minus.inputs[1], "Mul")
+        for value in product.inputs if product is not None else ():
+            mean = mean_of(value)
+            ratio = partner(product, value) if product is not None and value else None
+            if mean is not None and ratio is not None and partner(times, mean.of) is ratio:
+                return _from_ratio(node, mean, ratio, minus.inputs[0])
+    return None
+
+
+def _from_ratio(node: Node, mean: Mean, ratio: Value, shift: Value) -> Normalization | None:
+    """Return the normalization with r = scale / sqrt(…), or 1 / sqrt(…)."""
+    scale, root = _factors(ratio, mean)
+    inner, _ = inverse_root(root)
+    epsilon = _epsilon(inner, mean) if inner is not None else None
+    if epsilon is None or not is_float(mean.of, mean.axis):
+        return None
+    if not is_per_element(shift, mean.of, mean.axis):
+        return None
+    return Normalization(mean.of, mean.axis, epsilon, scale, shift, node.outputs[0], False)
+
+
+def _factors(ratio: Value, mean: Mean) -> tuple[Value | None, Value | None]:
+    node = made_by(ratio, "Mul")
+    for factor in node.inputs if node is not None else ():
+        if node is not None and factor is not None and is_per_element(factor, mean.of, mean.axis):
+            return factor, partner(node, factor)
+    return None, ratio
+
+
+def _fuse(graph: Graph, found: Normalization, x: Value) -> Value:
+    operands = [x, operand(graph, found.scale, found)]
+    if found.shift is not None:
+        operands.append(operand(graph, found.shift, found))
     made = building.add_operator(
         graph,
         "LayerNormalization",
-        [norm.x, norm.scale, norm.shift],
-        norm.x.shape,
-        {"axis": -1, "epsilon": norm.epsilon},
-        like=norm.result,
+        operands,
+        found.x.shape,
+        {"axis": found.axis, "epsilon": found.epsilon},
+        like=found.result,
     )
-    graph.replace_uses(norm.result, made)
+    graph.replace_uses(found.result, made)
+    return made

@@ -1,17 +1,15 @@
 """Recognise a rotary position embedding that is spelled out and write it as one operator.
 
-Pairs (x[2i], x[2i+1]) of each head are rotated by an angle that grows with the position:
-
-    y[2i] = x[2i] cos - x[2i+1] sin,   y[2i+1] = x[2i] sin + x[2i+1] cos
-
-(Su et al. 2021, RoFormer, equation 34). Exporters write 11 operators for it, four of which gather
-every second element. com.microsoft.RotaryEmbedding reads rows before they are parted into heads.
+Pairs of features of each head are rotated by an angle that grows with the position (Su et al. 2021,
+RoFormer, equation 34). Of neighbouring features, by constant tables, com.microsoft.RotaryEmbedding
+is made, which reads rows before they are parted into heads; of the two halves of a head, by tables
+that may be computed, RotaryEmbedding of opset 23, for which the model is rewritten.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,146 +17,95 @@ from graphopt import ir
 from graphopt.analysis.symbols import Symbols
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns import building
-from graphopt.passes.patterns.attention_heads import heads_of_rows, rows_of_heads
-from graphopt.passes.patterns.matching import is_onnxruntime, made_by
-from graphopt.types import DType, Effect
+from graphopt.passes.patterns.attention_heads import (
+    heads_of_rows,
+    joined_rows,
+    parted_of_rows,
+    parted_rows,
+    rows_of_heads,
+    rows_of_parted,
+)
+from graphopt.passes.patterns.half_rotation import HalfRotation, read_half_rotation
+from graphopt.passes.patterns.interleaved_rotation import (
+    InterleavedRotation,
+    read_interleaved_rotation,
+)
+from graphopt.passes.patterns.matching import is_onnxruntime
+from graphopt.passes.patterns.newer_opset import for_opset
+from graphopt.passes.patterns.rotation_tables import HalvedTables
+from graphopt.types import Effect
 
 if TYPE_CHECKING:
-    from graphopt.ir import Graph, Node, Value
+    from graphopt.analysis.symbols import Dims
+    from graphopt.ir import Graph, Value
     from graphopt.passes.base import Context
+
+_OPSET = 23
 
 
 @dataclass(frozen=True)
 class FuseRotaryEmbedding:
-    """Turn spelled-out rotations by constant tables into com.microsoft.RotaryEmbedding."""
+    """Turn spelled-out rotations by position into RotaryEmbedding."""
 
     name: ClassVar[str] = "fuse-rotary-embedding"
     effect: ClassVar[Effect] = Effect.EXACT
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Fuse every match, where the target's runtime has the operator."""
-        if not is_onnxruntime(context.target) or not graph.nodes("Sub"):
+        if not is_onnxruntime(context.target):
             return PassResult(False)
-        ir.infer_shapes(graph)
-        symbols = Symbols(graph)
-        fused = 0
-        for node in graph.nodes("Reshape"):
-            found = _match(node, symbols)
-            if found is not None:
-                _fuse(graph, found, symbols)
-                fused += 1
-        if not fused:
-            return PassResult(False)
+        fused = _fuse_interleaved(graph)
+        halves, notes = _fuse_halves(graph)
+        if not fused + halves:
+            return PassResult(False, notes)
+        building.remove_unread(graph)
+        graph.sort()
+        note = counted(fused + halves, "rotary embedding", "fused")
+        return PassResult(True, (note, *notes), {"fused": fused + halves})
+
+
+def _fuse_interleaved(graph: Graph) -> int:
+    if not graph.nodes("Sub"):
+        return 0
+    ir.infer_shapes(graph)
+    symbols = Symbols(graph)
+    read = (read_interleaved_rotation(n, symbols) for n in graph.nodes("Reshape"))
+    found = [each for each in read if each is not None]
+    for each in found:
+        _write_interleaved(graph, each, symbols)
+    if found:
         graph.opsets.setdefault("com.microsoft", 1)
         building.remove_unread(graph)
         graph.sort()
-        note = counted(fused, "rotary embedding", "fused")
-        return PassResult(True, (note,), {"fused": fused})
+    return len(found)
 
 
-@dataclass(frozen=True)
-class _Rotation:
-    x: Value
-    cos: Value
-    sin: Value
-    result: Value
+def _fuse_halves(graph: Graph) -> tuple[int, tuple[str, ...]]:
+    """Fuse rotations of halves; the model is written for opset 23 only if there is one."""
+    if not graph.nodes("Neg") or not _halves(graph)[0]:
+        return 0, ()
+    trial, notes = for_opset(graph, _OPSET)
+    if trial is None:
+        return 0, notes
+    found, symbols, tables = _halves(trial)
+    for each in found:
+        _write_halves(trial, each, symbols, tables)
+    if found:
+        building.remove_unread(trial)
+        trial.sort()
+        graph.assign(trial)
+    return len(found), ()
 
 
-def _match(node: Node, symbols: Symbols) -> _Rotation | None:
-    """Return the rotation whose pairs this Reshape joins."""
-    if node.domain or not node.inputs:
-        return None
-    joined = made_by(node.inputs[0], "Concat")
-    if joined is None or len(joined.inputs) != 2 or joined.attribute("axis") not in {-1, 4}:
-        return None
-    even, odd = (_paired(v, symbols) for v in joined.inputs)
-    real, imaginary = _products(even, "Sub"), _products(odd, "Add")
-    if real is None or imaginary is None:
-        return None
-    found = _operands(real, imaginary)
-    if found is None:
-        return None
-    x = _halves(found[0], found[1], symbols)
-    shape = symbols.shape(x)
-    if x is None or shape is None or shape != symbols.shape(node.outputs[0]) or len(shape) != 4:
-        return None
-    cos, sin = (_table(v, shape[2], symbols) for v in found[2:])
-    if cos is None or sin is None or x.dtype is not DType.FLOAT:
-        return None
-    fits = shape[3] == 2 * cos.array().shape[1] and cos.array().shape == sin.array().shape
-    return _Rotation(x, cos, sin, node.outputs[0]) if fits else None
+def _halves(graph: Graph) -> tuple[list[HalfRotation], Symbols, HalvedTables]:
+    ir.infer_shapes(graph)
+    symbols = Symbols(graph)
+    tables = HalvedTables(graph, symbols)
+    read = (read_half_rotation(n, symbols, tables) for n in graph.nodes("Add"))
+    return [each for each in read if each is not None], symbols, tables
 
 
-def _paired(value: Value | None, symbols: Symbols) -> Value | None:
-    """Return what an Unsqueeze of the last axis is given."""
-    node = made_by(value, "Unsqueeze")
-    source = node.inputs[0] if node is not None else None
-    shape, inner = symbols.shape(value), symbols.shape(source)
-    return source if inner is not None and shape == (*inner, 1) and len(inner) == 4 else None
-
-
-def _products(value: Value | None, op: str) -> tuple[Node, Node] | None:
-    """Return the two Mul whose results ``op`` takes."""
-    node = made_by(value, op)
-    if node is None or len(node.inputs) != 2:
-        return None
-    first, second = (made_by(v, "Mul") for v in node.inputs)
-    return (first, second) if first is not None and second is not None else None
-
-
-def _operands(
-    real: tuple[Node, Node], imaginary: tuple[Node, Node]
-) -> tuple[Value, Value, Value, Value] | None:
-    """Return (even, odd, cos, sin) of even cos - odd sin and even sin + odd cos."""
-    for even, cos in _both_ways(real[0]):
-        for odd, sin in _both_ways(real[1]):
-            found = [set(n.inputs) for n in imaginary]
-            if found in ([{even, sin}, {odd, cos}], [{odd, cos}, {even, sin}]):
-                return even, odd, cos, sin
-    return None
-
-
-def _both_ways(node: Node) -> list[tuple[Value, Value]]:
-    first, second = node.inputs
-    return [] if first is None or second is None else [(first, second), (second, first)]
-
-
-def _halves(even: Value, odd: Value, symbols: Symbols) -> Value | None:
-    """Return x of x[..., 0::2] and x[..., 1::2]."""
-    sources = [_every_second(v, start, symbols) for start, v in enumerate((even, odd))]
-    return sources[0] if sources[0] is sources[1] else None
-
-
-def _every_second(value: Value, start: int, symbols: Symbols) -> Value | None:
-    node = made_by(value, "Slice")
-    source = node.inputs[0] if node is not None and len(node.inputs) == 5 else None
-    shape = symbols.shape(source)
-    if node is None or shape is None or not isinstance(shape[-1], int) or shape[-1] % 2:
-        return None
-    starts, ends, axes, steps = (symbols.vector(v) for v in node.inputs[1:])
-    if starts != (start,) or steps != (2,) or axes not in {(-1,), (len(shape) - 1,)}:
-        return None
-    reaches = ends is not None and isinstance(ends[0], int) and ends[0] >= shape[-1]
-    return source if reaches else None
-
-
-def _table(value: Value, length: int | str, symbols: Symbols) -> Value | None:
-    """Return the constant [rows, columns] of which ``value`` is the first ``length`` rows."""
-    if value.is_constant:
-        return value if value.array().ndim == 2 and value.array().shape[0] == length else None
-    node = made_by(value, "Slice")
-    if node is None or len(node.inputs) < 4:
-        return None
-    table, *bounds = node.inputs
-    given = [symbols.vector(v) for v in bounds]
-    steps = given[3] if len(given) > 3 else (1,)
-    if table is None or not table.is_constant or table.array().ndim != 2:
-        return None
-    whole = given[0] == (0,) and given[1] == (length,) and given[2] in {(0,), (-2,)}
-    return table if whole and steps == (1,) else None
-
-
-def _fuse(graph: Graph, found: _Rotation, symbols: Symbols) -> None:
+def _write_interleaved(graph: Graph, found: InterleavedRotation, symbols: Symbols) -> None:
     shape = symbols.shape(found.x)
     assert shape is not None
     rows = rows_of_heads(found.x, symbols)
@@ -177,3 +124,38 @@ def _fuse(graph: Graph, found: _Rotation, symbols: Symbols) -> None:
     if rows is not None:
         made = heads_of_rows(graph, made, shape)
     graph.replace_uses(found.result, made)
+
+
+def _write_halves(
+    graph: Graph, found: HalfRotation, symbols: Symbols, tables: HalvedTables
+) -> None:
+    shape = found.shape
+    both = [tables.table(t, found.heads_axis, shape[0], found.x) for t in (found.cos, found.sin)]
+    attributes: dict[str, Any] = {}
+    if found.width != shape[3]:
+        attributes["rotary_embedding_dim"] = found.width
+    rows = _rows(graph, found, symbols)
+    if rows is not None:
+        attributes["num_heads"] = int(shape[found.heads_axis])
+    source = found.x if rows is None else rows
+    made = building.add_operator(
+        graph, "RotaryEmbedding", [source, *both], source.shape, attributes, like=found.result
+    )
+    made.dtype = found.x.dtype
+    if rows is not None:
+        back = heads_of_rows if found.heads_axis == 1 else parted_of_rows
+        made = back(graph, made, shape)
+    graph.replace_uses(found.result, made)
+
+
+def _rows(graph: Graph, found: HalfRotation, symbols: Symbols) -> Value | None:
+    """Return the rows [B, T, h * d] of what is rotated; None where heads are all there is."""
+    if found.heads_axis == 2:
+        return joined_rows(found.x, symbols) or rows_of_parted(graph, found.x, found.shape)
+    rows = rows_of_heads(found.x, symbols)
+    parted = parted_rows(found.x, symbols) if rows is None else None
+    if parted is None:
+        return rows
+    batch, heads, length, size = found.shape
+    inside: Dims = (batch, length, heads, size)
+    return rows_of_parted(graph, parted, inside)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from graphopt import ir
 from graphopt.passes.base import PassResult
+from graphopt.passes.patterns import Rule, Var, op, rewrite
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
-    from graphopt.ir import Graph, Node
+    from graphopt.ir import Graph, Value
     from graphopt.passes.base import Context
+    from graphopt.passes.patterns import Match
 
 _OLDEST_OPSET = 13
 """Before it, Softmax ran over several axes together."""
@@ -39,37 +40,28 @@ class ReplaceBinarySoftmax:
         """Replace every softmax over a last axis of two with many rows."""
         if graph.opset < _OLDEST_OPSET:
             return PassResult(False)
-        ir.infer_shapes(graph)
-        found = [n for n in graph.nodes("Softmax") if _is_binary(n)]
-        if not found:
-            return PassResult(False)
-        differences = graph.add_constant(
-            "class_differences", np.array([[1, -1], [-1, 1]], dtype=np.float32)
-        )
-        for node in found:
-            scores = node.inputs[0]
-            assert scores is not None
-            difference = graph.add_node(
-                "MatMul",
-                [scores, differences],
-                [graph.unique_name(f"{scores.name}_differences")],
-                name=graph.unique_name(f"{node.label}_differences"),
-            )
-            difference.outputs[0].dtype, difference.outputs[0].shape = scores.dtype, scores.shape
-            node.op = "Sigmoid"
-            node.set_attribute("axis", None)
-            node.set_input(0, difference.outputs[0])
-            context.explain(node, "a softmax over two classes is a sigmoid of their difference")
-        graph.sort()
-        return PassResult(True, (f"{len(found)} replaced",), {"replaced": len(found)})
+        return rewrite(graph, context, [_RULE])
 
 
-def _is_binary(node: Node) -> bool:
-    scores = node.inputs[0]
-    shape = scores.shape if scores is not None else None
-    if scores is None or node.domain or scores.dtype is not DType.FLOAT or not shape:
-        return False
-    if shape[-1] != 2 or node.attribute("axis", -1) not in {-1, len(shape) - 1}:
-        return False
-    rows = [d for d in shape[:-1] if isinstance(d, int)]
-    return math.prod(rows) >= _FEWEST_ROWS
+def _has_pairs(value: Value) -> bool:
+    return value.dtype is DType.FLOAT and value.shape is not None and value.shape[-1:] == (2,)
+
+
+def _refuse(match: Match) -> str | None:
+    shape = match["scores"].shape or ()
+    if match.root.attribute("axis", -1) not in {-1, len(shape) - 1}:
+        return "its softmax is not over the two classes"
+    if math.prod(d for d in shape[:-1] if isinstance(d, int)) < _FEWEST_ROWS:
+        return f"a softmax over two classes of fewer than {_FEWEST_ROWS} rows is fast"
+    return None
+
+
+scores = Var("scores", where=_has_pairs)
+_DIFFERENCES = np.array([[1, -1], [-1, 1]], dtype=np.float32)
+_RULE = Rule(
+    "two-class softmax operator",
+    op.Softmax(scores, ...),
+    op.Sigmoid(op.MatMul(scores, _DIFFERENCES)),
+    _refuse,
+    "a softmax over two classes is a sigmoid of their difference",
+)

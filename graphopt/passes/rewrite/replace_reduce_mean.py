@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from graphopt import ir
 from graphopt.passes.base import PassResult, counted
 from graphopt.types import DType, Effect
@@ -35,10 +37,15 @@ class ReplaceReduceMean:
     A Flatten follows where the axes are dropped. Means of squares, and means that are subtracted
     from what they are taken of, stay: those are normalizations, which runtimes recognise by them;
     so do means over a sequence, which look like them.
+
+    Args:
+        flatten: replace means that drop the axes too; the Flatten is one operator more, which pays
+            where the pooling then runs in integers. False makes one mean of several steps.
     """
 
     name: ClassVar[str] = "replace-reduce-mean"
     effect: ClassVar[Effect] = Effect.EXACT
+    flatten: bool = True
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Replace every mean whose rank and axes are known to fit."""
@@ -48,8 +55,13 @@ class ReplaceReduceMean:
         replaced = 0
         for node in graph.nodes("ReduceMean"):
             mean = _mean(node)
-            if mean is not None and mean.is_pooling():
+            if mean is None or not mean.is_pooling():
+                continue
+            if self.flatten or mean.keeps_rank:
                 _replace(graph, node, mean)
+                replaced += 1
+            elif len(mean.steps) > 1:
+                _join(graph, node, mean)
                 replaced += 1
         if not replaced:
             return PassResult(False)
@@ -142,4 +154,17 @@ def _replace(graph: Graph, node: Node, mean: _Mean) -> None:
     pooled.dtype = mean.source.dtype
     graph.replace_uses(output, pooled)
     for step in reversed(mean.steps):
+        graph.remove(step)
+
+
+def _join(graph: Graph, node: Node, mean: _Mean) -> None:
+    """Take the mean over all axes at once."""
+    axes = sorted(mean.axes)
+    node.set_inputs([mean.source])
+    if graph.opset < _FIRST_WITH_AXES_AS_INPUT:
+        node.set_attribute("axes", axes)
+    else:
+        stored = graph.add_constant(f"{node.label}_axes", np.array(axes, dtype=np.int64))
+        node.set_input(1, stored)
+    for step in reversed(mean.steps[:-1]):
         graph.remove(step)

@@ -7,22 +7,21 @@ it has neither for Sub and Div.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from graphopt import ir
-from graphopt.passes.base import PassResult
-from graphopt.passes.patterns.building import replace_constant
+from graphopt.passes.patterns import Const, Rule, Var, op, rewrite
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
-    from graphopt.ir import Graph, Node
-    from graphopt.passes.base import Context
-
-    Array = np.ndarray[Any, Any]
+    from graphopt.ir import Graph
+    from graphopt.passes.base import Context, PassResult
+    from graphopt.passes.patterns import Match
 
 _TYPES = frozenset({DType.FLOAT, DType.DOUBLE})
+
+x, constant = Var("x"), Const("constant", where=lambda value: value.dtype in _TYPES)
 
 
 @dataclass(frozen=True)
@@ -38,41 +37,24 @@ class ReplaceSubDiv:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Replace every Sub and Div whose second operand is a constant that allows it."""
-        found = [n for n in graph.nodes("Sub", "Div") if n.domain == ""]
-        if not any(n.inputs[1] is not None and n.inputs[1].is_constant for n in found):
-            return PassResult(False)
-        ir.infer_shapes(graph)
-        replaced = {"Sub": 0, "Div": 0}
-        for node in found:
-            constant = _opposite(node)
-            if constant is not None:
-                replaced[node.op] += 1
-                _replace(graph, node, constant)
-        count = sum(replaced.values())
-        if not count:
-            return PassResult(False)
-        parts = ", ".join(f"{n} {op}" for op, n in replaced.items() if n)
-        return PassResult(True, (f"{parts} replaced",), {"nodes": count})
+        return rewrite(graph, context, _RULES)
 
 
-def _opposite(node: Node) -> Array | None:
-    """Return -c for Sub and 1/c for Div; None where the node must stay."""
-    constant = node.inputs[1]
-    if constant is None or not constant.is_constant or constant.dtype not in _TYPES:
-        return None
-    values = constant.array()
-    if node.op == "Sub":
-        return np.asarray(-values)
-    if any(reader.op == "Erf" for reader in node.outputs[0].consumers):
-        return None
-    smallest = np.finfo(values.dtype).tiny
-    magnitude = np.abs(values)
-    if not np.all((magnitude >= smallest) & (magnitude <= 1 / smallest)):
-        return None
-    return np.asarray(1 / values, dtype=values.dtype)
+def _refuse_divisor(match: Match) -> str | None:
+    if any(reader.op == "Erf" for reader in match.root.outputs[0].consumers):
+        return "runtimes recognise Gelu by it"
+    magnitude = np.abs(match.array("constant"))
+    smallest = np.finfo(magnitude.dtype).tiny
+    fits = np.all((magnitude >= smallest) & (magnitude <= 1 / smallest))
+    return None if fits else "its divisor has no reciprocal of full precision"
 
 
-def _replace(graph: Graph, node: Node, constant: Array) -> None:
-    suffix = "negated" if node.op == "Sub" else "inverted"
-    node.op = "Add" if node.op == "Sub" else "Mul"
-    replace_constant(graph, node, 1, constant, suffix)
+_RULES = (
+    Rule("Sub operator", op.Sub(x, constant), lambda m: op.Add(x, -m.array("constant"))),
+    Rule(
+        "Div operator",
+        op.Div(x, constant),
+        lambda m: op.Mul(x, 1 / m.array("constant")),
+        _refuse_divisor,
+    ),
+)

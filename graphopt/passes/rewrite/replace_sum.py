@@ -39,8 +39,8 @@ class ReplaceSum:
 
 def _replace(graph: Graph, node: Node) -> None:
     total = node.inputs[0]
-    for term in node.inputs[1:-1]:
-        name = f"{node.label}_part"
+    for index, term in enumerate(node.inputs[1:-1], start=1):
+        name = f"{node.label}_part" + (f"_{index}" if index > 1 else "")
         total = graph.add_node("Add", [total, term], 1, name=name).outputs[0]
         total.dtype = node.outputs[0].dtype
     last = node.inputs[-1]

@@ -70,7 +70,8 @@ def _joins(graph: Graph, node: Node) -> bool:
     if made_by(node.outputs[0] if node.outputs else None, "Reshape") is None or before is None:
         return False
     source = before.inputs[0]
-    if shape is None or static_shape(source) is None or source is None:
+    if shape is None or 0 in shape or static_shape(source) is None or source is None:
+        # In the shape of a Reshape 0 means a size that is copied.
         return False
     graph.replace_uses(node.outputs[0], building.reshape(graph, source, shape))
     return True
@@ -81,7 +82,7 @@ def _rows(node: Node) -> list[Value] | None:
     if node.domain or len(node.outputs) != 1 or not _is_row_wise(node):
         return None
     shape = static_shape(node.outputs[0])
-    if shape is None or len(shape) < 3 or math.prod(shape[:-1]) != 1:
+    if shape is None or len(shape) < 3 or math.prod(shape[:-1]) != 1 or not shape[-1]:
         return None
     rows = [_row(v) for v in node.inputs]
     found = [v for v in rows if v is not None]

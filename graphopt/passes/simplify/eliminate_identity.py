@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
+from graphopt.analysis import levels
 from graphopt.passes.base import PassResult
+from graphopt.passes.simplify.bypass import bypass
+from graphopt.passes.simplify.no_ops import CANDIDATES, NoOps
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -17,61 +20,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EliminateIdentity:
-    """Bypass Identity, inference-time Dropout, and Cast, Transpose and Concat that do nothing."""
+    """Bypass Identity, inference-time Dropout, and whatever else returns its input.
+
+    That is a Cast to the type that it is given, a Transpose that keeps the order, a Reshape or
+    Expand to the shape that there is, a Slice of everything, a Pad of nothing, a Concat or Sum of
+    one tensor, a Resize to the same size, and the like. A dimension that is open counts as the same
+    when it has the same symbol.
+    """
 
     name: ClassVar[str] = "eliminate-identity"
     effect: ClassVar[Effect] = Effect.EXACT
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        """Replace the output of each by its input."""
-        if any(n.op == "Cast" for n in graph.nodes()):
+        """Replace the output of each by its input, in inner graphs too."""
+        if any(_is_untyped(n) for n in graph.nodes(*CANDIDATES)):
             ir.infer_shapes(graph)
         removed: Counter[str] = Counter()
-        for node in graph.nodes("Identity", "Dropout", "Cast", "Transpose", "Concat"):
-            if node.domain == "" and _returns_input(node) and _bypass(graph, node):
-                removed[node.op] += 1
+        for level in levels(graph):
+            # A symbol may stand for another length in every round of an inner graph.
+            no_ops = NoOps(level, shapes=level is graph)
+            for node in level.nodes(*CANDIDATES):
+                op = node.op
+                if node.domain == "" and no_ops.returns_input(node) and _bypass(level, node):
+                    removed[op] += 1
         if not removed:
             return PassResult(False)
         parts = ", ".join(f"{count} {op}" for op, count in sorted(removed.items()))
         return PassResult(True, (f"{parts} bypassed",), {"nodes": sum(removed.values())})
 
 
-def _returns_input(node: Node) -> bool:
-    match node.op:
-        case "Identity":
-            return True
-        case "Dropout":
-            return _is_inference_dropout(node)
-        case "Cast":
-            source = node.inputs[0]
-            return source is not None and source.dtype == node.attribute("to")
-        case "Transpose":
-            order = node.attribute("perm")
-            return order is not None and order == sorted(order)
-        case _:
-            return len(node.inputs) == 1
-
-
-def _is_inference_dropout(node: Node) -> bool:
-    if len(node.outputs) > 1 and (node.outputs[1].uses or node.outputs[1].is_output):
-        return False
-    if node.graph.opset < 7:
-        return bool(node.attribute("is_test", 0))
-    mode = node.inputs[2] if len(node.inputs) > 2 else None
-    return mode is None or (mode.is_constant and not bool(mode.array()))
+def _is_untyped(node: Node) -> bool:
+    """Whether a type or a shape would have to be known to tell."""
+    known = all(v is None or (v.dtype and v.shape is not None) for v in node.inputs)
+    return not node.domain and node.op not in {"Identity", "Dropout"} and not known
 
 
 def _bypass(graph: Graph, node: Node) -> bool:
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        return False
-    movable = source.producer is not None and not source.is_output and source.graph is graph
-    if output.is_output and not movable:
-        # An output must keep its name, and neither an input nor a constant can take it.
-        readers = output.uses
-        for reader, index in readers:
-            reader.set_input(index, source)
-        return bool(readers)
-    graph.replace_uses(output, source)
-    graph.remove(node)
-    return True
+    source = node.inputs[0]
+    return source is not None and bypass(graph, node, source)

@@ -75,7 +75,7 @@ def _fuse(graph: Graph, product: Node, norm: Node) -> None:
     scale = gamma / np.sqrt(variance + norm.attribute("epsilon", 1e-5))
     weight = product.inputs[1]
     assert weight is not None
-    scaled = _doubles(weight) * _along_outputs(product, scale, len(weight.array().shape))
+    scaled = _doubles(weight) * along_outputs(product, scale, len(weight.array().shape))
     bias = _bias(product, len(scale))
     if product.op == "Gemm" and product.attribute("beta", 1.0) != 1.0:
         bias = bias * product.attribute("beta", 1.0)
@@ -99,7 +99,7 @@ def _bias(product: Node, channels: int) -> Array:
     return _doubles(product.inputs[2]) if present else np.zeros(channels)
 
 
-def _along_outputs(product: Node, scale: Array, rank: int) -> Array:
+def along_outputs(product: Node, scale: Array, rank: int) -> Array:
     """Shape the per-channel factor so that it multiplies the weight's output axis."""
     if product.op == "Conv":
         return scale.reshape(-1, *[1] * (rank - 1))

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from graphopt.calibration.cache import cache_folder
+from graphopt.calibration.cache_folder import cache_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -90,7 +90,7 @@ def test_what_is_computed_from_a_length_is_a_length_of_its_own() -> None:
     assert found[1] == 4
     assert found[0] not in {"N", 4}
     # N - 2 may be -1, so nobody knows what the guard returns.
-    assert symbols.vector(model.value("guarded")) is None
+    assert symbols.vector(model.value("guarded")) == ("~guarded.0", 4)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_is_computed_from_a_length_is_a_length_of_its_own() -> None:
         "a = Squeeze (x)  y = Reshape (a, minus)",
         "s = Shape (x)  t = Slice (s, zero, zero, zero, zero)  y = Reshape (x, t)",
         "y = Slice (x, zero, minus, zero, zero)",
-        "s = Shape (x)  f = Cast <to = 1> (s)  h = Div (f, f)  g = Cast <to = 7> (h)"
+        "s = Shape (x)  f = Cast <to = 1> (s)  h = Sqrt (f)  g = Cast <to = 7> (h)"
         "  y = Reshape (x, g)",
         "s = Shape (x)  p = Reshape (s, square)  y = Reshape (x, minus)",
     ],
@@ -113,4 +113,5 @@ def test_what_is_not_understood_is_no_shape(operators: str) -> None:
     symbols = Symbols(model)
     for name in ("g", "p", "t"):
         value = model.find(name)
-        assert value is None or symbols.vector(value) is None
+        found = None if value is None else symbols.vector(value)
+        assert found is None or all(str(d).startswith("~") for d in found)

@@ -309,7 +309,7 @@ def test_a_fault_of_the_planner_is_told_and_the_model_is_quantized(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("graphopt.api.compiler.choose_plan", broken)
+    monkeypatch.setattr("graphopt.planner.choice.choose_plan", broken)
     made = graphopt.compile(models / "digits_resnet.onnx", target="arm", data=models / "digits.npz")
     (notice,) = made.report.notices
     assert notice.code == "W504"
@@ -323,7 +323,7 @@ def test_a_stated_drop_that_cannot_be_planned_for_is_an_error(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("graphopt.api.budget.keep_accuracy", broken)
+    monkeypatch.setattr("graphopt.planner.precision.keep_accuracy", broken)
     with np.load(models / "digits.npz") as stored:
         data = {name: stored[name] for name in stored.files}
     data["labels"] = np.arange(len(next(iter(data.values())))) % 10

@@ -31,7 +31,7 @@ def two_products() -> Graph:
 
 
 def context() -> PipelineContext:
-    return PipelineContext(TARGET, Roofline(), None, MinMax())
+    return PipelineContext(TARGET, Roofline(), None, MinMax)
 
 
 def test_the_last_pass_that_left_an_operator_in_float_says_why() -> None:

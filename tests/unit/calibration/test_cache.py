@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from graphopt.calibration.base import RangeStatistics
-from graphopt.calibration.cache import StatisticsCache, cache_folder
+from graphopt.calibration.cache import StatisticsCache
+from graphopt.calibration.cache_folder import cache_folder
 from graphopt.calibration.collect import Collected, collect
 from graphopt.calibration.observers import Entropy, MinMax, MovingAverage, Mse, Percentile
 from graphopt.calibration.sources import open_dataset

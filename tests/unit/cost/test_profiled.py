@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 
 import pytest
 
 from graphopt import ir
 from graphopt.cost import Roofline
+from graphopt.cost.curves import grid_of, settled
+from graphopt.cost.kernels import group_kernels
 from graphopt.cost.profiled import Profiled
+from graphopt.cost.signature import signature_of
 from graphopt.registry import Registry
 from graphopt.targets import builtin_targets
 from graphopt.targets.profile import DeviceProfile, KernelCurve
+from graphopt.targets.profile_file import profile_json, read_profile
 
 BASE = next(t for t in builtin_targets() if t.name == "x86-avx512-vnni")
 
@@ -84,3 +90,38 @@ def test_more_channels_never_take_less(net):
         ir.infer_shapes(made)
         times.append(Profiled().estimate(made, target(curves)).latency_ms.value)
     assert times == sorted(times)
+
+
+def test_a_model_that_takes_longer_finds_less_in_a_shared_cache(graph):
+    curves = {"float32.any": KernelCurve({"call": 50.0, "cold_call": 10.0}, points=9)}
+    curves |= {f"float32.{k}": curves["float32.any"] for k in ("conv", "gemv", "pool", "movement")}
+    kept, shared = (
+        Profiled().estimate(graph, target(curves, keep_us=us)).latency_ms.value
+        for us in (0.0, 1e3)
+    )  # fmt: skip
+    count = sum(k.latency_us >= 50 for k in Profiled().estimate(graph, target(curves)).kernels)
+    assert kept < shared < kept + count * 10e-3
+
+
+def test_time_and_what_is_forgotten_in_it_settle(graph):
+    curves = {"float32.any": KernelCurve({"call": 100.0, "cold_call": 50.0}, points=9)}
+    profile = target(curves, keep_us=1e3).profile
+    grid = grid_of(target(curves, keep_us=1e3))
+    kernels = [signature_of(k) for k in group_kernels(graph, BASE)]
+    times, total = settled(kernels, profile, grid)
+    assert total == pytest.approx(sum(times))
+    cold = 1 - math.exp(-total / 1e3)
+    assert total == pytest.approx(len(kernels) * (100 + 50 * cold), rel=2e-3)
+
+
+def test_profiles_of_before_forget_nothing(tmp_path):
+    path = tmp_path / "old.json"
+    plain = json.loads(profile_json(target({}, keep_us=2e3).profile))
+    assert read_profile_of(path, plain).keep_us == 2e3
+    del plain["keep_us"]
+    assert read_profile_of(path, plain).keep_us == 0.0
+
+
+def read_profile_of(path, plain):
+    path.write_text(json.dumps(plain))
+    return read_profile(path)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphopt.cost.signature import Signature
-from graphopt.cost.terms import Grid, candidate_terms, curve_keys, missed, terms
+from graphopt.cost.terms import Around, Grid, candidate_terms, curve_keys, missed, terms
 from graphopt.cost.work import Product
 
-GRID = Grid({"float32": 16, "int8": 16}, 1 << 20, 16 << 20)
+GRID = Grid({"float32": 16, "int8": 16}, 1 << 20, 16 << 20, 4e3)
 KINDS = ("conv", "pointwise", "depthwise", "grouped", "gemm", "gemv", "attention")
 SIZES = ("rows", "columns", "inputs", "window", "groups")
 PLAIN = ("elements", "read_bytes", "weight_bytes", "write_bytes")
@@ -49,7 +49,8 @@ def test_every_term_grows_with_every_size(signature, size, more):
         grown = dataclasses.replace(signature, product=larger)
     else:
         grown = dataclasses.replace(signature, **{size: getattr(signature, size) + more})
-    before, after = terms(signature, GRID, 1 << 22), terms(grown, GRID, 1 << 22)
+    around = Around(1 << 22, 500.0)
+    before, after = terms(signature, GRID, around), terms(grown, GRID, around)
     assert before.keys() == after.keys()
     for name, value in before.items():
         assert value >= 0
@@ -82,6 +83,15 @@ def test_channels_are_rounded_up_to_blocks():
         ("float32", "plain", "grouped", Product(49, 8, 8, 9, 4), "float32.grouped.plain"),
         ("int8", "channels_last", "conv", Product(49, 10, 32, 9), "int8.conv.unaligned"),
         ("int8", "channels_last", "conv", Product(49, 32, 4, 9), "int8.conv.first"),
+        ("int8", "channels_last", "depthwise", Product(49, 1, 1, 9, 64), "int8.depthwise"),
+        (
+            "int8",
+            "channels_last",
+            "depthwise",
+            Product(49, 1, 1, 9, 58),
+            "int8.depthwise.unaligned",
+        ),
+        ("float32", "plain", "grouped", Product(49, 68, 68, 1, 4), "float32.grouped.point"),
         ("float32", "plain", "pointwise", Product(1, 64, 64), "float32.pointwise.one"),
     ],
 )

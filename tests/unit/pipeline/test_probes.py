@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.pipeline import probe_feeds
+from graphopt.pipeline import probe_feeds, usable_probes
 from graphopt.testing import graph
 
 IMAGES = """m (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = Relu (x) }"""
@@ -16,11 +16,11 @@ TOKENS = """m (int64[B, T] ids, bool[B, T] keep, int32[B, 2] other)
   o = Neg (other) }"""
 
 
-def test_without_data_dynamic_dimensions_are_probed_at_two_sizes() -> None:
+def test_without_data_open_dimensions_have_two_sizes_and_one() -> None:
     probes = probe_feeds(graph(IMAGES), [], 0)
     shapes = [feed["x"].shape for feed in probes.feeds]
-    assert len({s[0] for s in shapes}) == 2
-    assert all(n > 1 for s in shapes for n in (s[0], *s[2:]))
+    assert [s[0] for s in shapes] == [2, 3, 1]
+    assert all(s[2] != s[3] for s in shapes)
     assert {s[1] for s in shapes} == {3}
     assert all(s[2] >= 16 for s in shapes), "too small for a convolution"
     assert probes.origin == "seeded values (seed 0)"
@@ -63,7 +63,7 @@ def test_the_seed_decides_everything() -> None:
 
 def test_two_inputs_of_one_shape_differ() -> None:
     model = graph("m (float[4] a, float[4] b) => (float[4] y) { y = Add (a, b) }")
-    (feed, _) = probe_feeds(model, [], 0).feeds
+    feed, *_ = probe_feeds(model, [], 0).feeds
     assert not np.array_equal(feed["a"], feed["b"])
 
 
@@ -85,4 +85,105 @@ def test_samples_of_different_shape_or_with_a_fixed_batch_are_not_stacked() -> N
 
 def test_a_model_without_inputs_has_probes_all_the_same() -> None:
     model = graph("m () => (float[2] y) <float[2] k> { y = Neg (k) }")
-    assert probe_feeds(model, [], 0).feeds == ({}, {})
+    assert probe_feeds(model, [], 0).feeds == ({},)
+
+
+DECODER = """m (int64[B, S] input_ids, int64[B, total] attention_mask, int64[B, S] position_ids,
+           float[B, 2, past, 4] past_keys) => (float[B, S, 8] y) <float[50, 8] table> {
+  y = Gather (table, input_ids) }"""
+
+
+def test_different_symbols_have_different_sizes_in_the_first_two_probes() -> None:
+    for feed in probe_feeds(graph(DECODER), [], 0).feeds[:2]:
+        batch, new = feed["input_ids"].shape
+        past = feed["past_keys"].shape[2]
+        total = feed["attention_mask"].shape[1]
+        assert len({batch, new, past, total}) == 4
+        assert 0 not in {batch, new, past, total}
+
+
+def test_the_last_probe_has_sizes_of_one_and_nothing_past() -> None:
+    feed = probe_feeds(graph(DECODER), [], 0).feeds[2]
+    assert feed["input_ids"].shape == (1, 1)
+    assert feed["past_keys"].shape == (1, 2, 0, 4)
+
+
+def test_masks_are_padded_on_the_right_then_on_the_left_then_not() -> None:
+    right, left, whole = (f["attention_mask"] for f in probe_feeds(graph(DECODER), [], 0).feeds)
+    assert right.dtype == np.int64
+    assert (np.diff(right, axis=1) <= 0).all()
+    assert (np.diff(left, axis=1) >= 0).all()
+    assert right.min() == left.min() == 0
+    assert (right.sum(axis=1) > 0).all()
+    assert (whole == 1).all()
+
+
+def test_positions_count_up_and_tokens_are_rows() -> None:
+    feed = probe_feeds(graph(DECODER), [], 0).feeds[0]
+    assert np.array_equal(feed["position_ids"][1], np.arange(5))
+    assert feed["input_ids"].max() < 50
+
+
+def test_computed_dimensions_are_computed() -> None:
+    model = graph("""m (int64[B, past_len] a, int64[B, "past_len + 2"] b) => (int64[B, P] y) {
+      y = Neg (a) }""")
+    if model.inputs[1].shape is None or model.inputs[1].shape[1] != "past_len + 2":
+        model.inputs[1].shape = ("B", "past_len + 2")
+    for feed in probe_feeds(model, [], 0).feeds:
+        assert feed["b"].shape[1] == feed["a"].shape[1] + 2
+
+
+def test_bounds_on_symbols_are_kept_and_the_upper_one_is_probed() -> None:
+    model = graph(IMAGES)
+    model.bounds["N"] = (4, 8)
+    assert [f["x"].shape[0] for f in probe_feeds(model, [], 0).feeds] == [4, 8, 4]
+
+
+def test_integers_that_say_how_something_is_done_are_small() -> None:
+    model = graph("""m (float[N, 9] x, int64[1] k, int64[N, 9] by)
+        => (float[N, K] y, int64[N, 9] z) {
+      y, i = TopK (x, k)
+      z = Div (by, by) }""")
+    for seed in range(5):
+        for feed in probe_feeds(model, [], seed).feeds:
+            assert feed["k"].min() >= 1
+            assert feed["by"].min() >= 1
+
+
+def test_values_are_wide_and_at_the_edges_too() -> None:
+    feeds = probe_feeds(graph(IMAGES), [], 0).feeds
+    assert abs(feeds[0]["x"].std() - 1) < 0.1
+    assert feeds[1]["x"].max() > 200
+    assert feeds[1]["x"].min() >= 0
+    edges = feeds[2]["x"]
+    assert {0.0, 30.0, -30.0} <= set(np.unique(edges).tolist())
+
+
+def test_a_model_that_refuses_the_first_sizes_is_given_others() -> None:
+    model = graph(
+        """m (float[N, 3, H, W] x) => (float[N, 3, P, Q] y) <float[3, 1, 32, 32] w> {
+      h = Conv <group = 3, strides = [32, 32]> (x, w)
+      s = Conv <group = 3> (h, w2)
+      y = Relu (s) }""".replace(
+            "<float[3, 1, 32, 32] w>", "<float[3, 1, 32, 32] w, float[3, 1, 2, 2] w2>"
+        )
+    )
+    probes = usable_probes(model, probe_feeds(model, [], 0))
+    sizes = [f["x"].shape[2:] for f in probes.feeds]
+    assert all(min(s) >= 64 for s in sizes)
+    assert sizes[0][0] != sizes[0][1]
+
+
+def test_lengths_that_belong_together_are_found() -> None:
+    model = graph(
+        """m (float[N, past, 4] old, float[N, new, 4] x, float[N, all] mask)
+        => (float[N, P] y) {
+      joined = Concat <axis = 1> (old, x)
+      sums = ReduceSum <keepdims = 0> (joined, axis)
+      y = Mul (sums, mask) }""".replace(
+            "=> (float[N, P] y) {", "=> (float[N, P] y) <int64[1] axis = {2}> {"
+        )
+    )
+    probes = usable_probes(model, probe_feeds(model, [], 0))
+    feed = probes.feeds[0]
+    assert feed["mask"].shape[1] == feed["old"].shape[1] + feed["x"].shape[1]

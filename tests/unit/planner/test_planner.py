@@ -11,6 +11,7 @@ import pytest
 
 import graphopt
 from graphopt.passes.quantize.insert_qdq import InsertQdq
+from graphopt.passes.recover.equalize_clipped_layers import EqualizeClippedLayers
 from graphopt.pipeline import Verifier, probe_feeds
 from graphopt.planner import Decision, choose_plan
 from graphopt.planner import judges as planner
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from graphopt.ir import Graph
+    from graphopt.passes.base import Pass
 
 WEIGHTS = ", ".join(f"float[16, 16, 3, 3] w{i}" for i in range(4))
 MODEL = f"""m (float[N, 16, 6, 6] x) => (float[N, 16, 6, 6] y) <{WEIGHTS}> {{
@@ -98,6 +100,7 @@ def decide(
     limits: Limits | None = None,
     data: bool = True,
     step: InsertQdq | None = None,
+    before: tuple[Pass, ...] = (),
 ) -> Decision:
     model = graph(text)
     feeds = random_feeds(model, count=4)
@@ -107,7 +110,7 @@ def decide(
     verifier = Verifier(model, target, probe_feeds(model, feeds, 0), feeds)
     return choose_plan(
         model,
-        (step or InsertQdq(),),
+        (*before, step or InsertQdq()),
         asked,
         verifier,
         limits or Limits(),
@@ -310,3 +313,30 @@ def test_the_rounding_that_is_nearer_on_held_out_samples_is_taken(
     decision = decide(ms=fast, step=InsertQdq(rounding="auto"))
     assert insert_of(decision).rounding != worse
     assert insert_of(decision).rounding != "auto"
+
+
+CLIPPED = """m (float[N, 16, 6, 6] x) => (float[N, 16, 6, 6] y)
+    <float[16, 16, 3, 3] w0, float[16, 1, 3, 3] w1, float zero = {0}, float six = {600}> {
+  [c0] a = Conv <pads = [1, 1, 1, 1]> (x, w0)
+  b = Clip (a, zero, six)
+  [c1] y = Conv <pads = [1, 1, 1, 1], group = 16> (b, w1) }"""
+
+
+@pytest.mark.parametrize(("gain_db", "mode"), [(3.0, "on"), (0.1, "off")])
+def test_clipped_channels_are_scaled_where_that_is_clearly_nearer(
+    gain_db: float, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def snr(_: Workshop, candidate: Any) -> float:
+        scaled = any(getattr(s, "mode", "") == "on" for s in candidate.plan.steps)
+        return 30.0 + gain_db * scaled
+
+    monkeypatch.setattr(Workshop, "snr", snr)
+    decision = decide(
+        text=CLIPPED, ms={"float": 1.0, "integer": 0.5}, before=(EqualizeClippedLayers(),)
+    )
+    assert [s.mode for s in decision.steps if isinstance(s, EqualizeClippedLayers)] == [mode]
+
+
+def test_what_stays_float_is_not_clipped_any_further() -> None:
+    decision = decide(text=CLIPPED, ms={"integer": 2.0}, before=(EqualizeClippedLayers(),))
+    assert [s.mode for s in decision.steps if isinstance(s, EqualizeClippedLayers)] == ["off"]

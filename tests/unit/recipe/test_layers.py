@@ -176,8 +176,9 @@ def test_the_presets_are_what_the_documentation_says() -> None:
         # Both begin as lossless does, with what pays only where it is followed by integers between.
         assert [use for use in used if use in lossless] == lossless
         assert set(used[: used.index("calibrate")]) <= {*exact, "prune-channels", "repair-qdq"}
-    assert [e.use for e in preset("default").passes][-4:] == [
-        "calibrate", "align-channels", "insert-qdq", "quantize-matmuls",
+    assert [e.use for e in preset("default").passes][-5:] == [
+        "calibrate", "equalize-clipped-layers", "align-channels", "insert-qdq",
+        "quantize-matmuls",
     ]  # fmt: skip
     assert preset("default").passes[-2].options["placement"] == "auto"
     assert preset("integer").passes[-1].options["placement"] == "integer"

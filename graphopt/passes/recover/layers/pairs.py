@@ -1,17 +1,21 @@
-"""Two layers with nothing between them that minds how large a channel is."""
+"""Two layers with nothing between them that minds how large a channel is, but for a Clip."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.analysis import scalar
 from graphopt.passes.patterns.building import replace_constant
 from graphopt.passes.recover.layers.inputs import weight_matrix
 from graphopt.types import DType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
 
@@ -32,6 +36,7 @@ class LayerPair:
         second: reads them.
         between: the tensor that ``second`` reads.
         axis: of the channels in it.
+        bound: of a Clip to [0, bound] between the layers; infinite where there is none.
     """
 
     first: Node
@@ -39,6 +44,7 @@ class LayerPair:
     second: Node
     between: Value
     axis: int
+    bound: float = math.inf
 
     def reading_weight(self) -> Array:
         """Return the weight of ``second``, float64 [groups, outputs, channels, taps]."""
@@ -96,16 +102,26 @@ class LayerPair:
 
 def layer_pairs(graph: Graph, context: Context) -> list[LayerPair]:
     """Return the pairs of layers whose channels in between can be scaled, in order."""
-    pairs = []
+    return [p for p in _pairs(graph, context) if math.isinf(p.bound)]
+
+
+def clipped_pairs(graph: Graph, context: Context) -> list[LayerPair]:
+    """Return the pairs with a Clip to [0, bound] in between, in order.
+
+    There a channel can be made larger as long as it stays below the bound.
+    """
+    return [p for p in _pairs(graph, context) if not math.isinf(p.bound)]
+
+
+def _pairs(graph: Graph, context: Context) -> Iterator[LayerPair]:
     for node in graph.nodes("Conv", *_MATRICES):
         if not _is_layer(node):
             continue
         found = _follow(node)
         if isinstance(found, LayerPair):
-            pairs.append(found)
+            yield found
         elif found:
             context.explain(node, found)
-    return pairs
 
 
 def _is_layer(node: Node) -> bool:
@@ -150,6 +166,7 @@ def _follow(first: Node) -> LayerPair | str:
     """Return the pair that starts at a layer, or why there is none; empty where it is obvious."""
     value = first.outputs[0]
     adds: list[Node] = []
+    bound = math.inf
     while True:
         if value.is_output or len(value.uses) != 1:
             return "its output has other readers" if value.uses else ""
@@ -157,15 +174,31 @@ def _follow(first: Node) -> LayerPair | str:
         if reader.graph is not first.graph or reader.domain:
             return ""
         if _is_layer(reader) and index == 0 and (reader.op == "Conv") == (first.op == "Conv"):
-            return _joined(first, adds, reader, value)
-        if not _passes(reader, index, first, value):
+            return _joined(first, adds, reader, value, bound)
+        clipped = _clip_bound(reader) if reader.op == "Clip" and index == 0 else None
+        if clipped is not None:
+            bound = min(bound, clipped)
+        elif not _passes(reader, index, first, value):
             return f"{reader.op} behind it needs its channels as they are" * (reader.op == "Clip")
+        # What is added behind a Clip would move a channel that the Clip has bounded.
         if reader.op == "Add":
+            if not math.isinf(bound):
+                return "a constant is added behind its Clip"
             adds.append(reader)
         value = reader.outputs[0]
 
 
-def _joined(first: Node, adds: list[Node], second: Node, between: Value) -> LayerPair | str:
+def _clip_bound(clip: Node) -> float | None:
+    """Return the upper bound of a Clip to [0, bound] with constants; None for any other."""
+    given = [scalar(v) if v is not None else None for v in clip.inputs[1:3]]
+    if len(given) != 2 or given[0] != 0.0 or given[1] is None:
+        return None
+    return float(given[1]) if 0.0 < given[1] < math.inf else None
+
+
+def _joined(
+    first: Node, adds: list[Node], second: Node, between: Value, bound: float
+) -> LayerPair | str:
     weight = second.inputs[1]
     assert weight is not None
     if second.op == "Conv":
@@ -175,7 +208,7 @@ def _joined(first: Node, adds: list[Node], second: Node, between: Value) -> Laye
     if read != output_channels(first):
         return "the layer behind it reads another number of channels"
     axis = 1 if first.op == "Conv" else -1
-    return LayerPair(first, tuple(adds), second, between, axis)
+    return LayerPair(first, tuple(adds), second, between, axis, bound)
 
 
 def _passes(node: Node, index: int, first: Node, value: Value) -> bool:

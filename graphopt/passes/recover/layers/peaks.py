@@ -30,16 +30,18 @@ class ChannelPeaks:
     Args:
         peak: mean over samples of the largest magnitude; float64 [channels].
         power: mean of the squares; float64 [channels].
+        top: the largest magnitude of all; float64 [channels].
     """
 
     peak: Array
     power: Array
+    top: Array
 
 
 def channel_peaks(
-    graph: Graph, context: Context, axes: Mapping[str, int]
+    graph: Graph, context: Context, axes: Mapping[str, int], *, samples: int = _SAMPLES
 ) -> dict[str, ChannelPeaks]:
-    """Return peaks and power of the named tensors, each along its axis.
+    """Return peaks and power of the named tensors, each along its axis, in the first ``samples``.
 
     A tensor is absent where there is no data, where the data never reached it, where its number of
     channels varies, or where it is not finite.
@@ -48,7 +50,7 @@ def channel_peaks(
     if not sums or not context.has_data:
         return {}
     for sample, name, values in context.stream(graph, list(sums)):
-        if sample >= _SAMPLES:
+        if sample >= samples:
             break
         sums[name].update(values)
     found = {name: s.result() for name, s in sums.items()}
@@ -60,6 +62,7 @@ class _Sums:
         self.axis = axis
         self.peak: Array | None = None
         self.square: Array | None = None
+        self.top: Array = np.zeros(0)
         self.count = 0
         self.samples = 0
         self.broken = False
@@ -75,10 +78,12 @@ class _Sums:
         square = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
         if self.peak is None or self.square is None:
             self.peak, self.square = np.zeros_like(peak), np.zeros_like(square)
+            self.top = np.zeros_like(peak)
         if peak.shape != self.peak.shape or not np.isfinite(square).all():
             self.broken = True
             return
         self.peak += peak
+        self.top = np.maximum(self.top, peak)
         self.samples += 1
         self.square = self.square + square
         self.count += rows.shape[1]
@@ -86,4 +91,4 @@ class _Sums:
     def result(self) -> ChannelPeaks | None:
         if self.broken or self.peak is None or self.square is None:
             return None
-        return ChannelPeaks(self.peak / self.samples, self.square / self.count)
+        return ChannelPeaks(self.peak / self.samples, self.square / self.count, self.top)

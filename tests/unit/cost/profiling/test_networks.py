@@ -86,6 +86,20 @@ def _units(micro: Micro) -> tuple[Counter[str], Counter[str]]:
         ("attention/float32/0", {"MatMul": 2, "Softmax": 1}),
         ("quantize/u8s8/0", {"QuantizeLinear": 1, "DequantizeLinear": 1, "Erf": 1}),
         ("transpose/float32/0", {"Transpose": 1, "Reshape": 1}),
+        ("Gather/float32/0", {"Gather": 1, "Add": 1}),
+        ("odd-depthwise/float32/0", {"FusedConv": 1}),
+        ("layout/float32/0", {"Transpose": 1, "Reshape": 1}),
+        ("layout/u8s8/0", {"Transpose": 1, "Reshape": 1}),
+        ("shuffle-last/u8s8/0", {"Transpose": 1, "Reshape": 2}),
+        ("turn/float32/2", {"Transpose": 1, "Reshape": 1}),
+        ("split/float32/0", {"Split": 1, "Concat": 1}),
+        ("fire/float32/0", {"FusedConv": 3, "Concat": 1}),
+        ("swish-behind/float32/0", {"Conv": 1, "QuickGelu": 1}),
+        ("to-float/u8s8/1", {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1, "Sub": 1}),
+        ("tiny-reshape/float32/1", {"Squeeze": 1, "Unsqueeze": 1, "Relu": 2}),
+        ("BatchNormalization/float32/0", {"BatchNormalization": 1}),
+        ("Attention/float32/0", {"Attention": 1}),
+        ("RMSNormalization/float32/0", {"RMSNormalization": 1}),
     ],
 )
 def test_a_longer_chain_has_more_of_the_unit_and_of_nothing_else(
@@ -121,11 +135,12 @@ def test_weights_of_different_units_differ() -> None:
 
 
 def test_lengths_of_chains_are_measurable_and_do_not_fill_the_memory() -> None:
-    for name in ("Clip/float32/0", "conv/float32/0", "vector/float32/8"):
+    for name in ("Tanh/float32/1", "conv/float32/0", "vector/float32/8"):
         first, last = MICRO[name].lengths()
         assert first == 1
         assert 2 <= last <= 9
-    assert MICRO["Clip/float32/0"].lengths()[1] == 9
+    assert MICRO["Tanh/float32/1"].lengths()[1] == 9
+    assert MICRO["tiny-Tanh/float32/0"].lengths()[1] == 33
 
 
 def test_shapes_are_seeded_and_bounded() -> None:

@@ -138,6 +138,9 @@ def test_groups_of_terms() -> None:
     assert group_of("float32.Softmax", "moved") == "float.element"
     assert group_of("float32.gemv", "cold_weight") == "weights"
     assert group_of("int8.any", "call") == "call"
+    assert group_of("float32.conv", "cold_call") == "call"
+    assert group_of("float32.conv", "cold_moved") == "activations"
+    assert group_of("int8.depthwise.unaligned", "place") == "int8.starts"
 
 
 def test_columns_add_up_to_the_time_of_the_curves() -> None:

@@ -1,4 +1,4 @@
-"""Attention and rotary embeddings: what is fused computes the same, what differs is left alone."""
+"""Attention where others matter: shared Transposes, other runtimes, a whole decoder."""
 
 from __future__ import annotations
 
@@ -13,65 +13,12 @@ from graphopt.passes.rewrite.fuse_rotary_embedding import FuseRotaryEmbedding
 from graphopt.passes.simplify.fold_constants import FoldConstants
 from graphopt.runtime import census
 from graphopt.testing import assert_same_outputs, context, graph, random_feeds
-from graphopt.types import DType
+from tests.unit.passes.rewrite.attention_texts import attention
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _TOLERANCE = 1e-5
-
-
-def _attention(
-    scores: str = "scores = Mul (dots, scale)", weights: str = "Softmax (scores)", mask: str = ""
-) -> ir.Graph:
-    return graph(f"""m (float[2, 4, 6] q, float[2, 4, 6] k, float[2, 4, 6] v{mask})
-      => (float[2, 4, 6] y)
-      <float scale = {{0.5}}, int64[4] parts = {{0, 0, 3, 2}}, int64[3] flat = {{0, 0, 6}}> {{
-      q0 = Reshape (q, parts)
-      q1 = Transpose <perm = [0, 2, 1, 3]> (q0)
-      k0 = Reshape (k, parts)
-      k1 = Transpose <perm = [0, 2, 3, 1]> (k0)
-      v0 = Reshape (v, parts)
-      v1 = Transpose <perm = [0, 2, 1, 3]> (v0)
-      dots = MatMul (q1, k1)
-      {scores}
-      weights = {weights}
-      mixed = MatMul (weights, v1)
-      rows = Transpose <perm = [0, 2, 1, 3]> (mixed)
-      y = Reshape (rows, flat)
-    }}""")
-
-
-@pytest.mark.parametrize(
-    ("scores", "mask"),
-    [
-        ("scores = Mul (dots, scale)", ""),
-        ("scores = Mul (scale, dots)", ""),
-        ("scores = Div (dots, scale)", ""),
-        ("scaled = Div (dots, scale)\n scores = Add (mask, scaled)", ", float[4, 4] mask"),
-        ("scores = Add (dots, mask)", ", float[2, 1, 4, 4] mask"),
-        ("scores = Add (dots, mask)", ", float[1, 3, 4, 4] mask"),
-    ],
-)
-def test_spellings_of_attention(scores: str, mask: str) -> None:
-    before = _attention(scores, mask=mask)
-    after = before.copy()
-    assert FuseAttention().run(after, context()).metrics == {"fused": 1}
-    ir.verify(after)
-    assert [n.op for n in after.nodes()] == ["Attention"]
-    assert_same_outputs(before, after, random_feeds(before), rtol=_TOLERANCE, atol=_TOLERANCE)
-
-
-@pytest.mark.parametrize(
-    ("scores", "weights"),
-    [
-        ("scores = Div (scale, dots)", "Softmax (scores)"),
-        ("scores = Mul (dots, scale)", "Softmax <axis = 2> (scores)"),
-    ],
-)
-def test_what_is_not_attention_stays(scores: str, weights: str) -> None:
-    model = _attention(scores, weights)
-    assert not FuseAttention().run(model, context()).modified
 
 
 def test_keys_that_are_parted_and_turned_at_once() -> None:
@@ -98,16 +45,8 @@ def test_keys_that_are_parted_and_turned_at_once() -> None:
     assert_same_outputs(before, after, random_feeds(before), rtol=_TOLERANCE, atol=_TOLERANCE)
 
 
-def test_weights_that_are_returned_are_kept() -> None:
-    model = _attention()
-    weights = model.nodes("Softmax")[0].outputs[0]
-    weights.dtype, weights.shape = DType.FLOAT, (2, 3, 4, 4)
-    model.set_outputs([*model.outputs, weights])
-    assert not FuseAttention().run(model, context()).modified
-
-
 def test_other_runtimes_get_no_operators_that_they_lack() -> None:
-    model = _attention()
+    model = attention()
     asked = context(target="cortex-m4")
     assert not FuseAttention().run(model, asked).modified
     assert not FuseRotaryEmbedding().run(model, asked).modified

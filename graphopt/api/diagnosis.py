@@ -26,10 +26,10 @@ from graphopt.api.timing import time_against
 from graphopt.errors import ModelError
 from graphopt.passes.quantize.repair_qdq import repair
 from graphopt.pipeline import probe_feeds, snr_db
-from graphopt.pipeline.verifier import relative_error
+from graphopt.pipeline.verifier import CENSUS_LIMIT, relative_error
 from graphopt.registry import Registry
 from graphopt.report import OperatorRecord
-from graphopt.runtime import HEAVY, Census, Session, open_session, open_with_census
+from graphopt.runtime import HEAVY, Census, Session, open_sparingly, open_with_census
 from graphopt.targets.fusion import fusion_table
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class Diagnosis:
         target: what it is judged for.
         quantized: whether it is quantized at all.
         failure: the runtime's words where it does not open or run the model.
-        operators: how each heavy operator is executed; empty where the model does not open.
+        operators: how each heavy operator is executed; empty where the model does not open, and
+            where it is too large for its kernels to be counted.
         converters: Q and DQ that are executed, as the runtime optimised the model.
         findings: in the order of the graph.
         estimated_ms: latency of one inference as it is.
@@ -237,7 +238,7 @@ class _Examination:
     def _open(self, graph: Graph) -> tuple[Session | None, Census | None, str | None]:
         """Return session, census, and the runtime's words where it does not open or run it."""
         try:
-            session, census = open_with_census(graph, self.target)
+            session, census = _opened(graph, self.target)
         except ModelError as error:
             return None, None, error.message
         try:
@@ -251,7 +252,7 @@ class _Examination:
     def _runs_plainly(self, graph: Graph) -> bool:
         """Whether the probe inputs are good: the model takes them when nothing is fused."""
         try:
-            open_session(graph, optimize=False).run(self.probes.feeds[0])
+            open_sparingly(graph, optimize=False).run(self.probes.feeds[0])
         except ModelError:
             return False
         return True
@@ -315,13 +316,20 @@ class _Examination:
         wanted: list[Any] = []
         found: list[Any] = []
         try:
-            plain = open_session(self.graph, optimize=False)
+            plain = open_sparingly(self.graph, optimize=False)
             for feed in self.probes.feeds:
                 wanted += plain.run(feed)
                 found += session.run(feed)
         except ModelError:
             return None, None
         return snr_db(wanted, found), relative_error(wanted, found)
+
+
+def _opened(graph: Graph, target: Target) -> tuple[Session, Census | None]:
+    """Open a model and count its kernels; of one too large to be written out, only the former."""
+    if ir.tensor_bytes(graph) > CENSUS_LIMIT:
+        return open_sparingly(graph, target=target), None
+    return open_with_census(graph, target)
 
 
 def _key(finding: Finding) -> tuple[str, str]:

@@ -1,0 +1,41 @@
+"""Whether what a call asks to be shown is there at all."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from graphopt.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from graphopt.ir import Graph
+    from graphopt.recipe import Recipe
+    from graphopt.report import Report
+
+
+def check_dumped(name: str | None, recipe: Recipe) -> None:
+    """Raise RecipeError G105 when the pass to write the graph after does not run."""
+    used = [entry.use for entry in recipe.passes]
+    if name is not None and name not in used:
+        raise RecipeError(
+            f"the recipe has no pass `{name}`",
+            code="G105",
+            where=f"--dump-after {name}",
+            hint=f"passes of the recipe: {', '.join(used)}",
+        )
+
+
+def check_explained(report: Report, names: Sequence[str], graph: Graph) -> None:
+    """Raise ModelError G205 when a node that should be explained does not exist."""
+    known = {n.name for n in graph.walk()} | {v.name for n in graph.walk() for v in n.outputs}
+    known |= {e.node for e in report.explanations}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ModelError(
+                f"the model has no node `{name}`",
+                code="G205",
+                hint=f"did you mean `{close[0]}`?" if close else "`graphopt inspect` shows it",
+            )
