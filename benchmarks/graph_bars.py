@@ -148,7 +148,8 @@ def summary(rows: Mapping[str, Row]) -> Row:
         ]
     )
     for name, what, tool, peer in COMPARISONS:
-        ratios = [r for row in judged.values() if (r := ratio(row, what, tool, peer))]
+        timed = [row for row in judged.values() if row["timed"] or what == "rss_mb"]
+        ratios = [r for row in timed if (r := ratio(row, what, tool, peer))]
         found[name] = spread(ratios)
     large = [r for r in judged.values() if r["original"]["megabytes"] >= LARGE_MB]
     ratios = [r for row in large if (r := ratio(row, "rss_mb", OURS, "onnxsim"))]

@@ -17,7 +17,8 @@ Recorded for each model and tool:
 - with --race, speed against the original, all models in one process, interleaved.
 
     python benchmarks/graph_optimisers.py [--rounds 3] [--race 2] [--prefix COMMAND] [--export]
-        [--smallest MB] [--largest MB] [--report FILE] [--folder DIR] [MODEL|FAMILY...]
+        [--kept] [--smallest MB] [--largest MB] [--report FILE] [--write] [--folder DIR]
+        [MODEL|FAMILY...]
 
 Results are kept in DIR, so that a run can be interrupted; models that are not exported yet are
 listed as outstanding unless --export is given. Exit status 1 when a bar of graph_bars.py is missed.
@@ -46,7 +47,7 @@ from graph_bars import (
     summary,
 )
 from graph_corpus import Entry, corpus
-from graph_results import Case
+from graph_results import Case, NotKeptError
 from graph_tools import OURS, PEERS, TOOLS, Tool
 from machine import describe
 from peer_models import default_folder
@@ -67,6 +68,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--race", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--prefix", default="", help="command that timed processes run under")
+    parser.add_argument("--kept", action="store_true", help="measure nothing, tell what is known")
     parser.add_argument("--export", action="store_true", help="export models that are missing")
     parser.add_argument("--smallest", type=float, default=0.0, metavar="MB")
     parser.add_argument("--largest", type=float, default=1e9, metavar="MB")
@@ -87,7 +89,8 @@ def wanted(options: argparse.Namespace) -> list[Entry]:
 
 def row_of(entry: Entry, path: Path, tools: Sequence[Tool], options: argparse.Namespace) -> Row:
     """Return all that is known of a model, measured now where it is not."""
-    case = Case(entry.name, path, options.folder / "graphs", tuple(shlex.split(options.prefix)))
+    home, prefix = options.folder / "graphs", tuple(shlex.split(options.prefix))
+    case = Case(entry.name, path, home, prefix, options.kept)
     original = case.original()
     row: Row = {"family": entry.family, "original": original, "tools": {}, "timed": {}, "race": {}}
     if "refused" in original:
@@ -174,7 +177,11 @@ def main() -> int:
         if not options.smallest <= path.stat().st_size / 1e6 <= options.largest:
             outstanding[entry.name] = "left out by its size"
             continue
-        rows[entry.name] = row_of(entry, path, tools, options)
+        try:
+            rows[entry.name] = row_of(entry, path, tools, options)
+        except NotKeptError:
+            outstanding[entry.name] = "not measured"
+            continue
         print(line(entry.name, rows[entry.name]), flush=True)
     return finish(rows, outstanding, options)
 

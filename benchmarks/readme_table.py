@@ -125,7 +125,8 @@ def graph_line(family: str, rows: list[dict[str, Any]]) -> str:
         made = [r[tool].get("nodes", r["original"]["nodes"]) for r in rows if tool in r]
         cells.append(f"{sum(made):,}")
     for what, peer in (("wall_s", "onnxslim"), ("rss_mb", "onnxsim")):
-        pairs = [(r["graphopt"].get(what), r[peer].get(what)) for r in rows if peer in r]
+        fair = [r for r in rows if peer in r and (what == "rss_mb" or r["graphopt"]["rounds"])]
+        pairs = [(r["graphopt"].get(what), r[peer].get(what)) for r in fair]
         ratios = [a / b for a, b in pairs if a and b]
         middle, worst = (statistics.geometric_mean(ratios), max(ratios)) if ratios else (0.0, 0.0)
         cells.append(f"{middle:.2f} ({worst:.2f})")
@@ -152,9 +153,9 @@ def graph_table() -> str:
         "",
         f"Measured on {date}: {name}, {machine['cores']} shared cores, onnxruntime "
         f"{machine['versions']['onnxruntime']}. {len(result['outstanding'])} models of the corpus "
-        "are outstanding: too large for this run. Ratios are geometric means, the worst in "
-        "brackets; seconds are of the whole process, in which graphopt verifies and times its "
-        "result. Speed is that of onnxruntime against the original, which races itself at "
+        "are outstanding: too large, or not measured in this run. Ratios are geometric means, the "
+        "worst in brackets; seconds are of the whole process, in which graphopt verifies and times "
+        "its result. Speed is that of onnxruntime against the original, which races itself at "
         f"{summary['speed_of_the_original_again'] or 0:.3f}. Script: "
         "`benchmarks/graph_optimisers.py`.",
     ]

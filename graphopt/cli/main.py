@@ -5,6 +5,7 @@ This module and what it imports stay light: no onnx, onnxruntime, networkx, nump
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import click
@@ -76,6 +77,9 @@ def main(args: Sequence[str] | None = None) -> int:
         0 done · 1 a stated limit failed · 2 usage, input or internal error · 130 interrupted ·
         141 whoever read the output has gone.
     """
+    if args is None:
+        # A process of its own makes much that lives until its end, and little that is garbage.
+        gc.set_threshold(20_000, 20, 20)
     settings = Settings()
     try:
         result = cli.main(args, prog_name="graphopt", standalone_mode=False, obj=settings)

@@ -70,6 +70,9 @@ def _defined(graph: Graph, node: Node, index: int) -> Function:
     schema = onnx.defs.get_schema(node.op, graph.opset, "")
     if node.subgraphs:
         raise refusal(node, "is not in that operator set")
+    if node.op == "Attention" and any(v.uses or v.is_output for v in node.outputs[3:]):
+        # Of what is masked the kernel returns the lowest number, the definition -inf.
+        raise refusal(node, "returns its scores")
     made = onnx.FunctionProto.FromString(_definition(schema, node))
     for entry in made.opset_import:
         if entry.domain == "":
