@@ -51,7 +51,10 @@ def data(count: int = 70, seed: int = 0) -> Array:
 def counting(model: ir.Graph, values: Mapping[str, Array]) -> Counting:
     plain = context(data=values, model=model)
     return Counting(
-        target=plain.target, cost=plain.cost, dataset=plain.dataset, observer=plain.observer
+        target=plain.target,
+        cost=plain.cost,
+        dataset=plain.dataset,
+        find_observer=plain.find_observer,
     )
 
 
