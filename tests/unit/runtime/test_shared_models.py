@@ -50,8 +50,8 @@ SLOW = (
     "stories260k_decoder",
 )
 FLOAT = {"face_rfb320": 1}
-"""Heavy operators that stay in float: the 2 x 2 differences of a softmax over two classes, where the
-convolutions before them cannot take them. Attention is one operator, which is not counted."""
+"""Heavy operators that stay in float: the 2 x 2 differences of a softmax over two classes, where
+the convolutions before them cannot take them. Attention is one operator, which is not counted."""
 
 
 def samples(shared: Path, name: str) -> Any:
