@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Context
     from graphopt.passes.patterns import Match
 
+_BROADCASTS = 8
+"""First opset in which Min takes a number beside a tensor."""
 _ONE_FROM = 20.0
 """tanh(softplus(x)) is 1 in float32 from here on, and its square root still far from overflow."""
 
@@ -48,7 +50,7 @@ class SpellOutActivations:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Replace every one in float32 if onnxruntime executes the model."""
-        if not is_onnxruntime(context.target):
+        if not is_onnxruntime(context.target) or graph.opset < _BROADCASTS:
             return PassResult(False)
         return rewrite(graph, context, _RULES)
 

@@ -88,3 +88,9 @@ def test_what_stays_says_why(text: str, slope: float, reason: str) -> None:
     made = graph(text, s=np.full((3, 1, 1), slope, kind))
     assert not SpellOutActivations().run(made, noted).modified
     assert noted.reasons == {"y": reason}
+
+
+def test_where_min_does_not_broadcast_nothing_is_spelled_out() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 7]>
+    m (float[N, 4] x) => (float[N, 4] y) { s = Softplus(x)  t = Tanh(s)  y = Mul(x, t) }"""
+    assert not SpellOutActivations().run(graph(text), context()).modified
