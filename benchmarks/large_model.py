@@ -27,21 +27,17 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from large_decoder import Writer, write_decoder
+from large_decoder import Writer, folders, write_decoder
 from machine import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "large_model.json"
@@ -257,16 +253,6 @@ def faults(row: dict[str, Any]) -> list[str]:
         elif ran["largest_protobuf_bytes"] >= PROTOBUF_LIMIT:
             found.append(f"{name} built a protobuf of 2 GB")
     return found
-
-
-def folders(keep: Path | None) -> Iterator[Path]:
-    """Yield the folder to work in; one of its own that is removed afterwards, by default."""
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
-        return
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def main() -> int:

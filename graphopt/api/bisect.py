@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext, Probes
     from graphopt.recipe import Recipe
+    from graphopt.report import Observe
 
     Feed = Mapping[str, np.ndarray[Any, Any]]
 
@@ -53,6 +54,7 @@ def bisect_recipe(
     target: str | None,
     data: Source | None,
     registry: Registry | None = None,
+    observe: Observe | None = None,
 ) -> tuple[Graph, Bisection]:
     """Run the passes of a recipe one by one, up to the first that changes the outputs.
 
@@ -70,7 +72,7 @@ def bisect_recipe(
     found = find_target(resolved.target, registry)
     samples = open_samples(data, resolved, original, registry)
     calibration = samples.calibration if samples is not None else None
-    context = make_context(resolved, found, registry, calibration)
+    context = make_context(resolved, found, registry, calibration, observe=observe)
     verifier = Verifier(original, found, probes, (), timed=False)
     context.probes = verifier.probes.feeds
     steps = _settled(make_passes(resolved, registry))
@@ -93,8 +95,12 @@ def _walk(
     traces: list[PassRecord] = []
     for step in steps:
         before = state
+        if context.observe is not None:
+            context.observe.pass_started(step.name)
         trace, state = _traced(graph, step, state, context, verifier, tolerance)
         traces.append(trace)
+        if context.observe is not None:
+            context.observe.pass_finished(trace)
         if trace.max_error is not None and not trace.max_error <= tolerance:
             limits = (tolerance, tolerance * _FINER)
             tried = (_parting(before.graph, graph, verifier.probes, limit) for limit in limits)

@@ -19,6 +19,7 @@ from graphopt.report import BenchResult, DiffResult, OutputDifference
 from graphopt.runtime import open_session, open_sparingly, race
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from graphopt.api.sizes import Dims as OpenDims
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.recipe import Recipe
     from graphopt.registry import Registry
+    from graphopt.report import Bisection, Observe
 
 _SAMPLES = 64
 SEED = 0
@@ -95,9 +97,10 @@ def diff(
     bisect: bool = False,
     recipe: Recipe | Path | str | None = None,
     target: str | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     save_input: Path | None = None,
     registry: Registry | None = None,
+    observe: Observe | None = None,
 ) -> DiffResult:
     """Compare what two models compute, and how they are built.
 
@@ -110,36 +113,42 @@ def diff(
         bisect: look for the first tensor, and with a recipe the first pass, that differs.
         recipe: the other model is what its passes make of ``a``, up to the first that differs.
         target: what the recipe is for; its own when None.
-        tolerance: relative error up to which tensors are equal.
+        tolerance: relative error up to which tensors are equal in that search; 1e-4 when None.
         save_input: .npz file for the input that shows the difference.
         registry: passes, targets and so on; built-ins and installed plugins when None.
+        observe: is told how far the passes of a recipe are.
 
     Raises:
-        RecipeError: G108, there are two models and a recipe, or neither.
+        RecipeError: G108, there are two models and a recipe, or neither; something was stated
+            that belongs to a search, or to a recipe, that was not asked for.
         ModelError: G201 to G209; G215, they do not take the same inputs; G218.
     """
-    if (b is None) == (recipe is None):
-        raise RecipeError(
-            "a difference needs a second model, or a recipe" + (", not both" if recipe else ""),
-            code="G108",
-            hint="graphopt diff A.onnx B.onnx, or graphopt diff A.onnx --recipe PRESET --bisect",
-        )
+    from graphopt.api.bisect import bisect_models, bisect_recipe
+
+    _demand_what_is_compared(b, recipe)
+    _demand(recipe is not None, "--recipe", {"--target": target})
+    searched = {"--tolerance": tolerance, "--save-input": save_input}
+    _demand(bisect or recipe is not None, "--bisect", searched)
+    tolerance = TOLERANCE if tolerance is None else tolerance
     first, _ = read_model(a, sizes_given(shapes, dims))
     probes = _probes(first, data, _SAMPLES)
     found = None
     if b is not None:
         second, _ = read_model(b)
         if bisect:
-            from graphopt.api.bisect import bisect_models
-
             _shared(first, second)
             found = bisect_models(first, second, probes, tolerance)
     else:
-        from graphopt.api.bisect import bisect_recipe
-
         assert recipe is not None
         second, found = bisect_recipe(
-            first, probes, tolerance, recipe=recipe, target=target, data=data, registry=registry
+            first,
+            probes,
+            tolerance,
+            recipe=recipe,
+            target=target,
+            data=data,
+            registry=registry,
+            observe=observe,
         )
     result = DiffResult(
         _differences(first, second, probes),
@@ -148,11 +157,38 @@ def diff(
         probes.origin,
         found,
     )
-    if save_input is not None and found is not None and found.parting is not None:
-        from graphopt.api.bisect import save_feed
-
-        save_feed(probes.feeds[found.parting.sample], save_input)
+    if save_input is not None and found is not None:
+        _save_input(save_input, found, probes)
     return result
+
+
+def _save_input(path: Path, found: Bisection, probes: Probes) -> None:
+    """Write the input at which models part, where they do, as an .npz file."""
+    from graphopt.api.bisect import save_feed
+
+    if found.parting is not None:
+        save_feed(probes.feeds[found.parting.sample], path)
+
+
+def _demand_what_is_compared(b: ModelSource | None, recipe: Recipe | Path | str | None) -> None:
+    """Raise RecipeError G108 unless there is a second model, or a recipe, and not both."""
+    if (b is None) == (recipe is None):
+        raise RecipeError(
+            "a difference needs a second model, or a recipe" + (", not both" if recipe else ""),
+            code="G108",
+            hint="graphopt diff A.onnx B.onnx, or graphopt diff A.onnx --recipe PRESET --bisect",
+        )
+
+
+def _demand(is_asked_for: bool, option: str, given: Mapping[str, object]) -> None:
+    """Raise RecipeError G108 when something is stated that only goes with another option."""
+    stated = [name for name, value in given.items() if value is not None]
+    if stated and not is_asked_for:
+        raise RecipeError(
+            f"`{stated[0]}` goes with `{option}`",
+            code="G108",
+            hint=f"add `{option}`, or leave it out",
+        )
 
 
 def _shared(first: Graph, second: Graph) -> list[str]:

@@ -54,10 +54,12 @@ def command(
     With --bisect: find the first tensor at which they differ, and with --recipe the first pass.
     """
     from graphopt import api
+    from graphopt.cli.progress import observing
     from graphopt.cli.render_results import diff_table
 
     known = {key: value for key, value in given.items() if value is not None}
     if known.get("recipe") is not None:
         known["registry"] = settings.registry
-    result, terminal = api.diff(a, b, **known, **sizes(shapes, dims)), Terminal(settings)
-    terminal.show(result, lambda: diff_table(result))
+    with observing(settings) as observe:
+        result = api.diff(a, b, **known, **sizes(shapes, dims), observe=observe)
+    Terminal(settings).show(result, lambda: diff_table(result))

@@ -54,7 +54,7 @@ def encoder(b: Builder) -> Flow:
     x = b.input(1, length, width)
     for _ in range(3):
         b.next_unit()
-        x = op.binary(b, "Add", x, _attended(b, op.layer_norm(b, x), width, heads))
+        x = op.binary(b, "Add", x, _attention(b, op.layer_norm(b, x), width, heads))
         b.next_unit()
         y = op.gelu(b, op.linear(b, op.layer_norm(b, x), 4 * width))
         x = op.binary(b, "Add", op.linear(b, y, width), x)
@@ -63,16 +63,9 @@ def encoder(b: Builder) -> Flow:
     return op.linear(b, first, _CLASSES)
 
 
-def _attended(b: Builder, x: Flow, width: int, heads: int) -> Flow:
+def _attention(b: Builder, x: Flow, width: int, heads: int) -> Flow:
     """Add attention with queries, keys and values from one product."""
-    length, part = x.shape[1], width // heads
-    joined = op.split(b, op.linear(b, x, 3 * width), 3, 2)
-    split = [op.reshape(b, one, 1, length, heads, part) for one in joined]
-    query, value = (op.transpose(b, split[i], 0, 2, 1, 3) for i in (0, 2))
-    key = op.transpose(b, split[1], 0, 2, 3, 1)
-    weights = op.softmax(b, op.matmul(b, query, key))
-    turned = op.transpose(b, op.matmul(b, weights, value), 0, 2, 1, 3)
-    return op.linear(b, op.reshape(b, turned, 1, length, width), width)
+    return op.spelled_attention(b, op.split(b, op.linear(b, x, 3 * width), 3, 2), heads)
 
 
 def grouped(b: Builder) -> Flow:

@@ -174,13 +174,7 @@ def _transformer(b: Builder) -> Flow:
 
 
 def _attention(b: Builder, x: Flow, width: int, heads: int) -> Flow:
-    length, part = x.shape[1], width // heads
-    split = [op.reshape(b, op.linear(b, x, width), 1, length, heads, part) for _ in range(3)]
-    query, value = (op.transpose(b, split[i], 0, 2, 1, 3) for i in (0, 2))
-    key = op.transpose(b, split[1], 0, 2, 3, 1)
-    weights = op.softmax(b, op.matmul(b, query, key))
-    joined = op.transpose(b, op.matmul(b, weights, value), 0, 2, 1, 3)
-    return op.linear(b, op.reshape(b, joined, 1, length, width), width)
+    return op.spelled_attention(b, [op.linear(b, x, width) for _ in range(3)], heads)
 
 
 def _unet(b: Builder) -> Flow:

@@ -313,3 +313,15 @@ def packed_linear(b: Builder, x: Flow, outputs: int, bits: int, block: int = 32)
     (made,) = b.node("MatMulNBits", operands, attributes, "com.microsoft")
     made.shape = shape
     return type(x)(made, shape)
+
+
+def spelled_attention(b: Builder, rows: Sequence[Flow], heads: int) -> Flow:
+    """Add attention over queries, keys and values, each [1, length, width], and a product."""
+    _, length, width = rows[0].shape
+    part = width // heads
+    split = [reshape(b, one, 1, length, heads, part) for one in rows]
+    query, value = (transpose(b, split[i], 0, 2, 1, 3) for i in (0, 2))
+    key = transpose(b, split[1], 0, 2, 3, 1)
+    weights = softmax(b, matmul(b, query, key))
+    joined = transpose(b, matmul(b, weights, value), 0, 2, 1, 3)
+    return linear(b, reshape(b, joined, 1, length, width), width)

@@ -1,4 +1,4 @@
-"""Parts of spelled-out normalizations: means over the last axes, deviations, scales and shifts."""
+"""Spelled-out normalizations: means over the last axes, deviations, scales, and writing them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.analysis import integers
+from graphopt.passes.base import PassResult, counted
+from graphopt.passes.patterns.building import remove_unread
 from graphopt.passes.patterns.matching import (
     made_by,
     number_beside,
@@ -15,9 +17,12 @@ from graphopt.passes.patterns.matching import (
     sole_reader,
     squared,
 )
+from graphopt.passes.patterns.newer_opset import for_opset
 from graphopt.types import DType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from graphopt.ir import Graph, Node, Value
 
 
@@ -184,3 +189,32 @@ def operand(graph: Graph, value: Value | None, found: Normalization) -> Value:
     whole = np.broadcast_to(array.reshape(-1) if array.size == 1 else array.reshape(sizes), sizes)
     name = graph.unique_name(f"{found.result.name}_row")
     return graph.add_constant(name, np.ascontiguousarray(whole, dtype=np.float32))
+
+
+def write_normalizations(
+    graph: Graph,
+    version: int,
+    matches: Callable[[Graph], list[Normalization]],
+    write: Callable[[Graph, Normalization, Value], Value],
+    noun: str,
+) -> PassResult:
+    """Write every normalization that is found as one operator, in the opset that has it.
+
+    Args:
+        graph: is changed in place, where anything is found.
+        version: opset of the operator.
+        matches: finds normalizations, from the inputs to the outputs.
+        write: puts one operator down, on the operand given, and returns its result.
+        noun: what the note calls them.
+    """
+    trial, notes = for_opset(graph, version)
+    found = matches(trial) if trial is not None else []
+    if trial is None or not found:
+        return PassResult(False, notes)
+    written: dict[Value, Value] = {}
+    for each in found:
+        written[each.result] = write(trial, each, written.get(each.x, each.x))
+    remove_unread(trial)
+    trial.sort()
+    graph.assign(trial)
+    return PassResult(True, (counted(len(found), noun, "fused"),), {"fused": len(found)})

@@ -7,6 +7,7 @@ constants, before or behind, as a factor or a divisor.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ _MOST_NUMBERS = 3
 """Constants that a sum or product may be spread over: bounds what one match costs."""
 
 
-class Term:
+class Term(ABC):
     """A part of a formula; ``+ - * / **`` go with terms and numbers, ``|`` between alternatives."""
 
     __array_ufunc__ = None  # an array on the left leaves the operator to the term
@@ -44,9 +45,9 @@ class Term:
     is_number = False
     parts: tuple[Term, ...] = ()
 
+    @abstractmethod
     def find(self, value: Value | None, state: State) -> Found:
         """Yield every way in which ``value`` is what the term says."""
-        raise NotImplementedError
 
     def fits(self, node: Node) -> bool:
         """Whether the first result of ``node`` is what the term says, whoever else reads of it."""
@@ -239,9 +240,9 @@ class _Fold(Term):
         self.needs = frozenset().union(*(part.needs for part in terms))
 
     @staticmethod
+    @abstractmethod
     def combine(one: float, other: float) -> float:
         """Return the sum or the product of two numbers."""
-        raise NotImplementedError
 
     def find(self, value: Value | None, state: State) -> Found:
         """Yield the ways to take operators apart that leave the terms and the number."""

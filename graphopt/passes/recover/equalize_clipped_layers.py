@@ -23,7 +23,7 @@ from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.recover.layers.pairs import clipped_pairs
 from graphopt.passes.recover.layers.peaks import channel_peaks
-from graphopt.passes.recover.layers.scaling import divisors, predicted_error
+from graphopt.passes.recover.layers.scaling import WORTH, divisors, is_worth_it
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _MODES = ("auto", "on", "off")
-_WORTH = 0.9
-"""Share of the predicted error, or of the bound, above which a pair is left as it is."""
 _SMALLEST = 1e-3
 """Least share of the bound that a channel is taken to need."""
 
@@ -93,15 +91,14 @@ class EqualizeClippedLayers:
 
     def _scales(self, pair: LayerPair, seen: ChannelPeaks) -> Array | None:
         """Return by what each channel is divided, in (0, 1]; None where it would not pay."""
-        weight = pair.reading_weight()
-        if weight.shape[0] * weight.shape[2] != len(seen.peak):
+        weight = pair.weight_of(len(seen.peak))
+        if weight is None:
             return None
         least = np.clip(seen.top * self.margin / pair.bound, _SMALLEST, 1.0)
         # A channel that was never seen at work says nothing about how far it goes.
         least[seen.top == 0.0] = 1.0
         if weight.shape[2] == 1:  # every channel has weights with a scale of their own
-            return least if least.mean() < _WORTH else None
+            return least if least.mean() < WORTH else None
         shared = divisors(seen.peak, weight, 0.5)
         scales = np.clip(shared / shared.max(initial=0.0), least, 1.0)
-        before = predicted_error(weight, seen, np.ones_like(seen.peak))
-        return scales if predicted_error(weight, seen, scales) < before * _WORTH else None
+        return scales if is_worth_it(weight, seen, scales) else None

@@ -24,7 +24,7 @@ from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.recover.layers.pairs import LayerPair, layer_pairs
 from graphopt.passes.recover.layers.peaks import ChannelPeaks, channel_peaks
-from graphopt.passes.recover.layers.scaling import divisors, predicted_error
+from graphopt.passes.recover.layers.scaling import divisors, is_worth_it
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Context
 
     Array = np.ndarray[Any, Any]
-
-_WORTH = 0.9
-"""Share of the predicted error above which a pair is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,11 @@ class EqualizeLayers:
 
     def _scales(self, pair: LayerPair, seen: ChannelPeaks) -> Array | None:
         """Return by what each channel is divided, float64; None where it would not pay."""
-        weight = pair.reading_weight()
-        if weight.shape[0] * weight.shape[2] != len(seen.peak):
+        weight = pair.weight_of(len(seen.peak))
+        if weight is None:
             return None
         scales = divisors(seen.peak, weight, self.exponent)
-        before = predicted_error(weight, seen, np.ones_like(seen.peak))
-        return scales if predicted_error(weight, seen, scales) < before * _WORTH else None
+        return scales if is_worth_it(weight, seen, scales) else None
 
 
 def _from_weights(pair: LayerPair) -> ChannelPeaks:

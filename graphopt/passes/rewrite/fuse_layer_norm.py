@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult, counted
+from graphopt.passes.base import PassResult
 from graphopt.passes.patterns import building
 from graphopt.passes.patterns.matching import is_onnxruntime, made_by, partner, squared
-from graphopt.passes.patterns.newer_opset import for_opset
 from graphopt.passes.patterns.normalization import (
     Mean,
     Normalization,
@@ -29,6 +28,7 @@ from graphopt.passes.patterns.normalization import (
     scaled,
     shifted,
     stabilized,
+    write_normalizations,
 )
 from graphopt.types import Effect
 
@@ -51,18 +51,7 @@ class FuseLayerNorm:
         older = graph.opset < _OPSET and not is_onnxruntime(context.target)
         if older or not _matches(graph):
             return PassResult(False)
-        trial, notes = for_opset(graph, _OPSET)
-        found = _matches(trial) if trial is not None else []
-        if trial is None or not found:
-            return PassResult(False, notes)
-        fused: dict[Value, Value] = {}
-        for each in found:
-            fused[each.result] = _fuse(trial, each, fused.get(each.x, each.x))
-        building.remove_unread(trial)
-        trial.sort()
-        graph.assign(trial)
-        note = counted(len(found), "layer normalization", "fused")
-        return PassResult(True, (note,), {"fused": len(found)})
+        return write_normalizations(graph, _OPSET, _matches, _fuse, "layer normalization")
 
 
 def _matches(graph: Graph) -> list[Normalization]:

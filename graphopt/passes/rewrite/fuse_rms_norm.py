@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt import ir
-from graphopt.passes.base import PassResult, counted
+from graphopt.passes.base import PassResult
 from graphopt.passes.patterns import building
 from graphopt.passes.patterns.matching import is_onnxruntime
-from graphopt.passes.patterns.newer_opset import for_opset
 from graphopt.passes.patterns.normalization import (
     Normalization,
     divided_by_root,
@@ -24,6 +23,7 @@ from graphopt.passes.patterns.normalization import (
     operand,
     scaled,
     stabilized,
+    write_normalizations,
 )
 from graphopt.types import Effect
 
@@ -48,18 +48,7 @@ class FuseRmsNorm:
         found = _matches(graph)
         if graph.opset < _OPSET and all(each.usual for each in found):
             return PassResult(False)
-        trial, notes = for_opset(graph, _OPSET)
-        found = _matches(trial) if trial is not None else []
-        if trial is None or not found:
-            return PassResult(False, notes)
-        fused: dict[Value, Value] = {}
-        for each in found:
-            fused[each.result] = _fuse(trial, each, fused.get(each.x, each.x))
-        building.remove_unread(trial)
-        trial.sort()
-        graph.assign(trial)
-        note = counted(len(found), "normalization", "fused")
-        return PassResult(True, (note,), {"fused": len(found)})
+        return write_normalizations(graph, _OPSET, _matches, _fuse, "normalization")
 
 
 def _matches(graph: Graph) -> list[Normalization]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from graphopt import ir
-from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns.matching import made_by
 from graphopt.passes.simplify.bypass import bypass, drop_unread
+from graphopt.passes.simplify.joining import join_chains
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node
-    from graphopt.passes.base import Context
+    from graphopt.passes.base import Context, PassResult
 
 _BITS: dict[DType, tuple[int, int, bool]] = {
     DType.BOOL: (0, 1, False),
@@ -39,18 +38,7 @@ class JoinCasts:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Look through the Cast before each Cast, in order, so that long chains collapse."""
-        casts = [n for n in graph.nodes("Cast") if not n.domain]
-        chained = [n for n in casts if made_by(n.inputs[0], "Cast") is not None]
-        if not chained:
-            return PassResult(False)
-        ir.infer_shapes(graph)
-        joined = 0
-        for node in chained:
-            while node.op == "Cast" and node.inputs and _join(graph, node):
-                joined += 1
-        if not joined:
-            return PassResult(False)
-        return PassResult(True, (counted(joined, "pair", "of Casts joined"),), {"casts": joined})
+        return join_chains(graph, "Cast", _join)
 
 
 def _join(graph: Graph, node: Node) -> bool:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from graphopt import ir
 from graphopt.analysis import integers, only_consumer
-from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns.matching import made_by
+from graphopt.passes.simplify.joining import join_chains
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node
-    from graphopt.passes.base import Context
+    from graphopt.passes.base import Context, PassResult
 
 _INPUTS_SINCE = 11
 
@@ -29,17 +28,7 @@ class JoinPads:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Join each Pad with the one before it, in order."""
-        pads = [n for n in graph.nodes("Pad") if not n.domain and made_by(n.inputs[0], "Pad")]
-        if not pads or graph.opset < _INPUTS_SINCE:
-            return PassResult(False)
-        ir.infer_shapes(graph)
-        joined = 0
-        for node in pads:
-            while _join(graph, node):
-                joined += 1
-        if not joined:
-            return PassResult(False)
-        return PassResult(True, (counted(joined, "pair", "of Pads joined"),), {"pads": joined})
+        return join_chains(graph, "Pad", _join, since=_INPUTS_SINCE)
 
 
 def _join(graph: Graph, node: Node) -> bool:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from graphopt import ir
 from graphopt.analysis import integers, only_consumer
-from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns.matching import made_by
+from graphopt.passes.simplify.joining import join_chains
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphopt.ir import Graph, Node
-    from graphopt.passes.base import Context
+    from graphopt.passes.base import Context, PassResult
 
     Cut = tuple[int, int, int]
     """Start, end and step of one axis."""
@@ -41,17 +40,7 @@ class JoinSlices:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Join each Slice with the one before it, in order."""
-        found = [n for n in graph.nodes("Slice") if not n.domain and made_by(n.inputs[0], "Slice")]
-        if not found or graph.opset < _INPUTS_SINCE:
-            return PassResult(False)
-        ir.infer_shapes(graph)
-        joined = 0
-        for node in found:
-            while _join(graph, node):
-                joined += 1
-        if not joined:
-            return PassResult(False)
-        return PassResult(True, (counted(joined, "pair", "of Slices joined"),), {"slices": joined})
+        return join_chains(graph, "Slice", _join, since=_INPUTS_SINCE)
 
 
 def _join(graph: Graph, node: Node) -> bool:

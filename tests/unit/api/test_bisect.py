@@ -11,6 +11,7 @@ import pytest
 import graphopt
 from graphopt import api, ir
 from graphopt.api import bisect as bisection
+from graphopt.cli.progress import Silence
 from graphopt.errors import GraphOptError, RecipeError
 from graphopt.passes.base import PassResult
 from graphopt.testing import graph, run_cli
@@ -170,3 +171,31 @@ def test_the_command_line(original: Graph, tmp_path: Path) -> None:
     assert run_cli("diff", paths[0]).code == 2
     assert run_cli("diff", paths[0], paths[0], "--bisect", "--tolerance", "0").code == 0
     assert graphopt.compile is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"target": "arm"}, "--recipe"),
+        ({"tolerance": 0.1}, "--bisect"),
+        ({"save_input": "differs.npz"}, "--bisect"),
+    ],
+)
+def test_what_belongs_to_a_search_is_not_ignored_without_one(
+    original: Graph, options: dict[str, object], missing: str
+) -> None:
+    with pytest.raises(RecipeError, match=missing) as caught:
+        api.diff(original, original.copy(), **options)  # type: ignore[arg-type]
+    assert caught.value.code == "G108"
+
+
+def test_the_passes_of_a_recipe_are_told_as_they_run(original: Graph) -> None:
+    started: list[str] = []
+
+    class Watch(Silence):
+        def pass_started(self, name: str) -> None:
+            started.append(name)
+
+    api.diff(original, recipe="lossless", observe=Watch())
+    assert started[0] == "fix-initializers"
+    assert started[-1] == "eliminate-dead"

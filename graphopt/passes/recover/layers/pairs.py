@@ -55,6 +55,11 @@ class LayerPair:
         taps = int(np.prod(weight.array().shape[2:])) if self.second.op == "Conv" else 1
         return matrix.reshape(groups, outputs, features // taps, taps)
 
+    def weight_of(self, channels: int) -> Array | None:
+        """Return the weight of ``second``; None where it does not read that many channels."""
+        weight = self.reading_weight()
+        return weight if weight.shape[0] * weight.shape[2] == channels else None
+
     def writing_range(self) -> Array:
         """Return the largest magnitude of the weights that write each channel; [channels]."""
         weight = self.first.inputs[1]

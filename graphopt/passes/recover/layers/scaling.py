@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+WORTH = 0.9
+"""Share of what there was before above which channels are left as they are."""
 _LARGEST = 1e3
 """Factor between the channels of a tensor, at most, so that float32 has digits to spare."""
 
@@ -33,6 +35,12 @@ def divisors(peak: Array, weight: Array, exponent: float) -> Array:
     wanted = wanted / wanted[top]
     scales[alive] = np.clip(wanted, 1.0 / _LARGEST, _LARGEST)
     return scales
+
+
+def is_worth_it(weight: Array, seen: ChannelPeaks, scales: Array) -> bool:
+    """Whether dividing channels makes the predicted error of the outputs clearly smaller."""
+    before = predicted_error(weight, seen, np.ones_like(seen.peak))
+    return predicted_error(weight, seen, scales) < before * WORTH
 
 
 def predicted_error(weight: Array, seen: ChannelPeaks, scales: Array) -> float:
