@@ -125,10 +125,8 @@ def diff(
     """
     from graphopt.api.bisect import bisect_models, bisect_recipe
 
-    _demand_what_is_compared(b, recipe)
-    _demand(recipe is not None, "--recipe", {"--target": target})
-    searched = {"--tolerance": tolerance, "--save-input": save_input}
-    _demand(bisect or recipe is not None, "--bisect", searched)
+    searches = {"--tolerance": tolerance, "--save-input": save_input}
+    _check_options(b, recipe, {"--target": target}, searches, bisect=bisect)
     tolerance = TOLERANCE if tolerance is None else tolerance
     first, _ = read_model(a, sizes_given(shapes, dims))
     probes = _probes(first, data, _SAMPLES)
@@ -170,14 +168,23 @@ def _save_input(path: Path, found: Bisection, probes: Probes) -> None:
         save_feed(probes.feeds[found.parting.sample], path)
 
 
-def _demand_what_is_compared(b: ModelSource | None, recipe: Recipe | Path | str | None) -> None:
-    """Raise RecipeError G108 unless there is a second model, or a recipe, and not both."""
+def _check_options(
+    b: ModelSource | None,
+    recipe: Recipe | Path | str | None,
+    with_recipe: Mapping[str, object],
+    with_search: Mapping[str, object],
+    *,
+    bisect: bool,
+) -> None:
+    """Raise RecipeError G108 for options of `diff` that do not go together."""
     if (b is None) == (recipe is None):
         raise RecipeError(
             "a difference needs a second model, or a recipe" + (", not both" if recipe else ""),
             code="G108",
             hint="graphopt diff A.onnx B.onnx, or graphopt diff A.onnx --recipe PRESET --bisect",
         )
+    _demand(recipe is not None, "--recipe", with_recipe)
+    _demand(bisect or recipe is not None, "--bisect", with_search)
 
 
 def _demand(is_asked_for: bool, option: str, given: Mapping[str, object]) -> None:
