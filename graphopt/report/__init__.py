@@ -25,6 +25,7 @@ from graphopt.report.quantization import (
     QuantizationAnalysis,
     ReturnedOperator,
 )
+from graphopt.report.searching import PointRecord, ScoreRecord, SearchRecord
 
 __all__ = [
     "BenchResult",
@@ -44,6 +45,7 @@ __all__ = [
     "OutputDifference",
     "PartingRecord",
     "PassRecord",
+    "PointRecord",
     "PortFacts",
     "PrecisionRecord",
     "PrunedSite",
@@ -51,4 +53,6 @@ __all__ = [
     "QuantizationAnalysis",
     "Report",
     "ReturnedOperator",
+    "ScoreRecord",
+    "SearchRecord",
 ]
