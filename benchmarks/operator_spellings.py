@@ -1,7 +1,7 @@
 """Which does onnxruntime run faster: a function spelled out, or the operator of that name?
 
-Every pair races on three shapes in one process, interleaved: one thread, all optimisations. The
-faster form is what `fuse-gelu`, `fuse-softmax`, `fuse-activations`,
+Every pair races on several shapes in one process, interleaved: one thread, all optimisations. The
+faster form is what `fuse-gelu`, `fuse-softmax`, `fuse-activations`, `keep-sums-apart`,
 `spell-out-activations`, `replace-hard-swish` and `replace-group-norm` write.
 
     python benchmarks/operator_spellings.py [--seconds S] [NAME...]
@@ -25,6 +25,16 @@ from machine import describe
 
 RESULTS = Path(__file__).parent / "results" / "operator_spellings.json"
 SHAPES = ((1, 64, 56, 56), (1, 256, 14, 14), (1, 320, 64, 64))
+ROWS = (
+    (1, 1, 64),
+    (1, 1, 256),
+    (1, 1, 768),
+    (1, 16, 32),
+    (2, 19, 64),
+    (1, 128, 256),
+    (1, 128, 768),
+)
+"""Of features, for what normalizes each row."""
 CONSTANTS = """float one = {1}, float half = {0.5}, float three = {3}, float zero = {0},
     float root = {1.4142135}, float inverse = {0.70710677}, float cubic = {0.044715},
     float slope = {0.7978846}, float tenth = {0.1}, float two = {2}, float twenty = {20}"""
@@ -84,6 +94,11 @@ PAIRS: dict[str, tuple[int, str, str]] = {
         "g = Sub(d, l)",
         "g = LogSoftmax<axis = 3>(x)",
     ),
+    "Sum, LayerNormalization": (
+        17,
+        "s = Sum(x, a) g = LayerNormalization(s, scales, shifts)",
+        "s = Add(x, a) g = LayerNormalization(s, scales, shifts)",
+    ),
     "GroupNormalization": (
         21,
         "r = Reshape(x, groups) n = InstanceNormalization(r, ones, zeros) k = Reshape(n, sizes) "
@@ -98,7 +113,9 @@ def model(body: str, opset: int, shape: tuple[int, ...]) -> Any:
     dims, channels = ",".join(map(str, shape)), shape[1]
     text = f"""m (float[{dims}] a) => (float[{dims}] y) <{CONSTANTS}, float[32] ones,
         float[32] zeros, float[{channels}, 1, 1] column, float[{channels}] row,
-        int64[3] groups = {{0, 32, -1}}, int64[1] last = {{3}}, int64[4] sizes = {{{dims}}}>
+        int64[3] groups = {{0, 32, -1}}, int64[1] last = {{3}},
+        int64[{len(shape)}] sizes = {{{dims}}}, float[{shape[-1]}] scales,
+        float[{shape[-1]}] shifts>
         {{ x = Neg(a) {body} y = Neg(g) }}"""
     return graph(text, opset=opset)
 
@@ -128,7 +145,7 @@ def main() -> None:
     given = parser.parse_args()
     machine, rows = describe(), []
     for name in given.names or PAIRS:
-        for shape in SHAPES:
+        for shape in ROWS if name.endswith(" LayerNormalization") else SHAPES:
             row = compare(name, shape, given.seconds)
             times = f"{row['spelled']['us']:9.1f} {row['operator']['us']:9.1f}"
             print(f"{name:24} {shape!s:18} {times} us  x{row['operator_speed']:.2f}", flush=True)

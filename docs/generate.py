@@ -48,7 +48,12 @@ FAMILIES = {
     "G21": ("Data and running", "DataError; ModelError for G215", "2"),
     "G3": ("Passes", "PassError", "2"),
     "G4": ("Plugins", "PluginError", "2"),
-    "G5": ("Targets", "TargetError; LimitError for G503", "2; 1 for G503"),
+    "G5": (
+        "Targets and budgets",
+        "TargetError; LimitError for G503 and G507",
+        "2; 1 for G503 and G507",
+    ),
+    "G6": ("Workers", "WorkerError", "2"),
     "W": ("Warnings", "none; `Report.notices`", "0"),
     "D": ("Findings of doctor", "none; `Diagnosis.findings`", "0"),
 }

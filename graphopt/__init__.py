@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         estimate,
         explain_tensor,
         inspect,
+        search,
     )
     from graphopt.api.diagnosis import doctor
     from graphopt.errors import GraphOptError
@@ -56,6 +57,7 @@ __all__ = [
     "hookimpl",
     "inspect",
     "read_target",
+    "search",
 ]
 
 # Resolved on first use, so that importing graphopt stays as cheap as `graphopt --help` needs it.
@@ -71,6 +73,7 @@ _HOMES = {
         "estimate",
         "explain_tensor",
         "inspect",
+        "search",
     ),
     "graphopt.errors": ("GraphOptError",),
     "graphopt.hookspecs": ("hookimpl",),

@@ -14,6 +14,7 @@ CODES: dict[str, str] = {
     "G107": "the recipe needs a plugin that is not installed",
     "G108": "bad value on the command line",
     "G109": "the recipe file cannot be read",
+    "G110": "what an option needs is not installed",
     # Models and data
     "G201": "the model file cannot be read",
     "G202": "the file is not an ONNX model",
@@ -43,6 +44,7 @@ CODES: dict[str, str] = {
     "G308": "the goal of pruning cannot be reached",
     "G309": "removing units did not do what it must",
     "G310": "a pass did what cannot be undone",
+    "G311": "the stated drop was not kept",
     # Plugins
     "G401": "a plugin could not be loaded",
     "G402": "two plugins provide the same name",
@@ -54,9 +56,17 @@ CODES: dict[str, str] = {
     "G503": "the target cannot hold the model",
     "G504": "measurements of a device cannot be used",
     "G506": "a table of measured models cannot be used",
+    "G507": "no model is within the budgets",
+    # Workers
+    "G601": "unknown executor",
+    "G602": "workers died of a task",
+    "G603": "a worker would not give the same results",
+    "G604": "the cluster cannot be reached",
+    "G605": "a worker process could not be started",
+    "G606": "a file for the workers cannot be used",
     # Warnings: the compile goes on, the report has them
     "W211": "no data was given",
-    "W212": "too few labelled samples for the stated drop",
+    "W212": "too few validation samples for the stated drop",
     "W213": "layers were fitted to synthetic samples",
     "W303": "the outputs could not be compared",
     "W304": "the runtime's optimiser changes what the original computes",
@@ -178,10 +188,18 @@ class TargetError(GraphOptError):
     default_code = "G501"
 
 
+class WorkerError(GraphOptError):
+    """Workers cannot be had, differ, or died of a task (G6xx)."""
+
+    default_code = "G602"
+
+
 class LimitError(GraphOptError):
-    """A limit was exceeded, stated or of the target; nothing was written (G503)."""
+    """A limit was exceeded, stated or of the target; nothing was written (G503, G507)."""
 
     default_code = "G503"
     exit_code = 1
     compiled: object | None = None
     """The compiled model, where there is one: what ``--keep`` writes all the same."""
+    search: object | None = None
+    """The record of the search that found it, where there was one."""

@@ -56,7 +56,10 @@ def graphopt_register_readers() -> Sequence[type[Reader]]:  # type: ignore[empty
 def graphopt_register_metrics() -> Sequence[tuple[str, Callable[..., float]]]:  # type: ignore[empty-body]
     """Return (name, function(outputs, labels) -> float) pairs; larger is better. Since 0.1.
 
-    ``outputs`` is the model's first output for each sample, ``labels`` one entry for each.
+    ``outputs`` is the model's first output for each sample, ``labels`` one entry for each; all of
+    them are held in memory. What ``graphopt.analysis.metrics.per_sample`` returns, or a ``Metric``,
+    takes the place of the function: sums over samples need no memory. ``expects`` of these and of a
+    ``WholeMetric`` says what outputs are compared with: labels, or the original's outputs.
     """
 
 

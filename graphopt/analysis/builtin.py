@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 @hookimpl
 def graphopt_register_metrics() -> Sequence[tuple[str, Callable[..., float]]]:
     """Return the metrics that come with graphopt."""
-    from graphopt.analysis import metrics
+    from graphopt.analysis.metrics import BUILTIN_METRICS
 
-    return [
-        ("top1", metrics.top1),
-        ("psnr", metrics.psnr),
-        ("negative-mse", metrics.negative_mse),
-    ]
+    return [(metric.name, metric) for metric in BUILTIN_METRICS]
 
 
 @hookimpl

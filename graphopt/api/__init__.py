@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from graphopt.api.host_profile import has_host_profile
     from graphopt.api.profiling import profile, write_bundle
     from graphopt.api.prunable import analyze_pruning, explain_tensor
+    from graphopt.api.searching import Found, search
     from graphopt.api.setup import resolve_recipe
 
 __all__ = [
     "Compiled",
+    "Found",
     "analyze",
     "analyze_pruning",
     "bench",
@@ -33,6 +35,7 @@ __all__ = [
     "inspect",
     "profile",
     "resolve_recipe",
+    "search",
     "write_bundle",
 ]
 
@@ -48,6 +51,7 @@ _HOMES = {
     "host_profile": ("has_host_profile",),
     "profiling": ("profile", "write_bundle"),
     "prunable": ("analyze_pruning", "explain_tensor"),
+    "searching": ("Found", "search"),
     "setup": ("resolve_recipe",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

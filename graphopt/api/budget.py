@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from graphopt.errors import DataError, PassError, RecipeError
+from graphopt.errors import DataError, LimitError, PassError, RecipeError
 from graphopt.planner.plan import FLOAT, Plan
-from graphopt.report import Notice
+from graphopt.report import Notice, ValidationRecord
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from graphopt.api.setup import Samples
+    from graphopt.api.compiled import Compiled
+    from graphopt.api.division import Samples
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext, Verifier
+    from graphopt.pipeline.validation import Guard
     from graphopt.planner.precision import Budget
     from graphopt.recipe import Limits
     from graphopt.registry import Registry
@@ -35,14 +37,58 @@ class Kept:
     notices: tuple[Notice, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stated:
-    """What the user stated, and what it is judged by."""
+    """What the user stated, and what it is judged by.
+
+    ``metric`` is a metric of the caller's own, which goes before those that have a name.
+    """
 
     limits: Limits
     samples: Samples | None
     registry: Registry
     measure: bool = False
+    metric: Callable[..., float] | None = None
+    _guard: Guard | None = field(default=None, init=False, repr=False)
+
+    def guard(self, verifier: Verifier) -> Guard | None:
+        """Return what judges models; None where no drop is stated.
+
+        Raises:
+            DataError: G216, a drop is stated and cannot be judged.
+            RecipeError: G103, the metric must be named.
+        """
+        if self.limits.max_drop is None:
+            return None
+        if self._guard is None:
+            from graphopt.pipeline.validation import open_guard
+
+            samples = self.samples.validation if self.samples is not None else None
+            self._guard = open_guard(
+                self.limits, self.registry.metric, samples, verifier.original, own=self.metric
+            )
+        return self._guard
+
+    def judged(self, graph: Graph, verifier: Verifier) -> ValidationRecord | None:
+        """Return how accurate the result is; None where no drop is stated."""
+        guard = self.guard(verifier)
+        if guard is None:
+            return None
+        score = guard.score(verifier.open(graph)[0])
+        return ValidationRecord(
+            origin=guard.about.dataset.origin,
+            samples=guard.total,
+            dropped=guard.about.dropped,
+            calibration_samples=guard.calibration_samples,
+            digest=guard.about.dataset.digest,
+            stated=str(self.limits.max_drop),
+            allowed=guard.allowed,
+            original=guard.original.record.value,
+            score=score.record,
+            kept=guard.holds(score),
+            certain=guard.certain(score),
+            guarantee=guard.guarantee(score),
+        )
 
     def keep(
         self,
@@ -90,15 +136,9 @@ class Stated:
         return Kept(decision.steps, decision.record, notices)
 
     def _budget(self, verifier: Verifier) -> Budget:
-        from graphopt.pipeline.accuracy import judged_by
         from graphopt.planner.precision import Budget
 
-        limits = self.limits
-        if limits.max_drop is None:
-            return Budget(limits.min_snr_db)
-        labelled = self.samples.labelled if self.samples is not None else None
-        accuracy = judged_by(limits.metric, self.registry.metric, labelled, verifier.original)
-        return Budget(limits.min_snr_db, limits.max_drop, accuracy)
+        return Budget(self.limits.min_snr_db, self.guard(verifier))
 
     def _is_clear(self, candidates: Sequence[CandidateRecord]) -> bool:
         """Whether the plan that was chosen is known to be well above the limit."""
@@ -106,6 +146,17 @@ class Stated:
             return False
         found = next((c.snr_db for c in candidates if c.chosen), None)
         return found is not None and found >= self.limits.min_snr_db + _MARGIN_DB
+
+
+def assignments(prune_to: str | None, metric: object) -> list[str]:
+    """Return what changes a recipe as it was asked for: how far to prune, what counts as a drop."""
+    found = [f"prune-channels.to={prune_to}"] if prune_to else []
+    if metric is None:
+        return found
+    from graphopt.pipeline.validation import name_of
+
+    name = metric if isinstance(metric, str) else name_of(metric)
+    return [*found, f'limits.metric="{name}"']
 
 
 def planning_failed(error: Exception) -> Notice:
@@ -141,16 +192,39 @@ def _quantizes(steps: Sequence[Pass]) -> bool:
     return any(_can_leave_out(s) for s in steps) and not Plan(tuple(steps)).is_exact
 
 
+def check_kept(compiled: Compiled) -> None:
+    """Raise LimitError G311, which carries the model, when the stated drop was not kept."""
+    record = compiled.report.validation
+    if record is None or record.kept:
+        return
+    from graphopt.pipeline.validation import amount
+
+    score, unit = record.score, record.score.unit
+    error = LimitError(
+        f"the model loses {amount(score.drop, unit)} of {score.metric} on {score.samples} "
+        f"validation samples, and {amount(record.allowed, unit)} may be lost",
+        code="G311",
+        where="limits.max-drop",
+        hint="prune less, or allow more; --keep writes the model all the same",
+    )
+    error.compiled = compiled
+    raise error
+
+
 def _resolution(budget: Budget) -> tuple[Notice, ...]:
-    accuracy = budget.accuracy
-    step = accuracy.resolution if accuracy is not None else None
-    if accuracy is None or step is None or budget.max_drop is None or step <= budget.max_drop:
+    from graphopt.analysis.intervals import paired_interval
+
+    guard = budget.guard
+    if guard is None or guard.resolution is None:
+        return ()
+    unseen = 100.0 * paired_interval(0, 0, guard.total)[1]
+    if unseen <= guard.allowed:
         return ()
     notice = Notice(
         "W212",
-        f"one of {len(accuracy.dataset)} labelled samples is {step:.2g} points, and a drop of "
-        f"{budget.max_drop:g} was allowed",
-        "give more labelled samples: those that are not calibrated on are used",
+        f"{guard.total} validation samples cannot tell a drop of {guard.allowed:.2g} points: even "
+        f"without any difference on them up to {unseen:.2g} points are possible",
+        "give more samples: those that are not calibrated on are judged on",
     )
     return (notice,)
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
-from graphopt.api.budget import Stated, planning_failed, quantizing_section
+from graphopt.api.budget import (
+    Stated,
+    assignments,
+    check_kept,
+    planning_failed,
+    quantizing_section,
+)
 from graphopt.api.compiled import Compiled
+from graphopt.api.layers import Reasons, told_by_layer
+from graphopt.api.noise import noise_of
 from graphopt.api.outcome import (
     calibration_record,
     check_fits,
@@ -18,11 +27,12 @@ from graphopt.api.outcome import (
     figures,
     machine,
     operators,
+    repeating,
 )
-from graphopt.api.requested import check_dumped, check_explained
+from graphopt.api.requested import check_dumped, check_explained, write_dump
+from graphopt.api.settled import float_chosen, original_kept, settled, taken_back
 from graphopt.api.setup import (
     SEED,
-    Samples,
     find_target,
     make_context,
     make_passes,
@@ -35,16 +45,17 @@ from graphopt.api.source import facts, naming, read_model
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError
 from graphopt.pipeline import Runner, Verifier, probe_feeds
-from graphopt.planner import FLOAT, Plan, is_open, open_section, settled_options
-from graphopt.recipe import PassEntry, write_recipe
+from graphopt.planner import Plan, is_open, open_section
+from graphopt.recipe import write_recipe
 from graphopt.registry import Registry
 from graphopt.report import Notice, Report
 from graphopt.runtime import versions
 from graphopt.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from graphopt.api.division import Samples
     from graphopt.api.sizes import Dims as OpenDims
     from graphopt.api.sizes import Shapes
     from graphopt.api.source import ModelSource
@@ -54,7 +65,7 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext
     from graphopt.planner import Decision
-    from graphopt.recipe import Recipe
+    from graphopt.recipe import Recipe, ResolvedRecipe
     from graphopt.report import CandidateRecord, Observe, PrecisionRecord, PruningRecord
     from graphopt.targets.base import Target
 
@@ -67,7 +78,9 @@ def compile_model(
     *,
     target: str | None = None,
     data: Source | None = None,
-    recipe: Recipe | Path | str | None = None,
+    validation: Source | None = None,
+    metric: str | Callable[..., float] | None = None,
+    recipe: ResolvedRecipe | Recipe | Path | str | None = None,
     shapes: Shapes | None = None,
     dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
@@ -79,14 +92,21 @@ def compile_model(
     explain: Sequence[str] = (),
     dump_after: str | None = None,
     dump_dir: Path | None = None,
+    sensitivity: bool = False,
+    validate: bool = False,
 ) -> Compiled:
     """Compile a model for a target; nothing is written, and the input is not touched.
 
     Args:
         model: a file, its bytes, or a graph.
         target: name, alias or TOML file; the recipe's own ("host") when None.
-        data: unlabelled samples: a file or folder, arrays by input name, or an iterable of feeds.
-        recipe: preset name, file, or a recipe.
+        data: samples: a file or folder, arrays by input name, or an iterable of feeds.
+        validation: samples to judge a stated drop on, with labels; by default a part of ``data``
+            that nothing is calibrated on.
+        metric: what a stated drop is counted in: a name, or function(outputs, labels) -> float,
+            larger is better, of the first output and the label of each sample.
+        recipe: preset name, file, or a recipe; one that ``resolve_recipe`` returned is taken as it
+            is, and target, shapes, dims, overrides and prune_to are not looked at.
         shapes: what the inputs are, by name, or that of the only input: numbers fix a dimension.
         dims: by symbol, a size, or bounds such as (1, 8) or "1..8".
         overrides: "pass.option=value", strongest of all.
@@ -98,6 +118,8 @@ def compile_model(
         explain: nodes whose reasons must be in the report; an unknown one is an error.
         dump_after: name of a pass after which the graph is written as text.
         dump_dir: the folder for that text.
+        sensitivity: measure the noise of each integer layer for the report; needs data.
+        validate: keep samples aside that somebody else will judge the accuracy on.
 
     Raises:
         GraphOptError: with code, place and hint; LimitError G503 carries the compiled model when
@@ -110,10 +132,11 @@ def compile_model(
         model=model if isinstance(model, str | Path) else None,
         target=target,
         data=data,
+        validation=validation,
         recipe=recipe,
         shapes=shapes,
         dims=dims,
-        overrides=[*overrides, *([f"prune-channels.to={prune_to}"] if prune_to else [])],
+        overrides=[*overrides, *assignments(prune_to, metric)],
         registry=registry,
     )
     job = _Job(
@@ -122,10 +145,14 @@ def compile_model(
         recipe=_with_sizes(resolved.recipe, graph, name),
         target=find_target(resolved.recipe.target, registry),
         registry=registry,
-        samples=open_samples(data, resolved.recipe, graph, registry),
+        samples=open_samples(
+            data, resolved.recipe, graph, registry, validate=validate, judged=validation
+        ),
         strict=strict,
         observe=observe,
         dump=(dump_after, Path(dump_dir or ".")) if dump_after else None,
+        sensitivity=sensitivity,
+        metric=metric if callable(metric) else None,
     )
     check_dumped(dump_after, job.recipe)
     job.measure = job.target.is_host if measure is None else measure and job.target.is_host
@@ -133,6 +160,7 @@ def compile_model(
         compiled = job.run(started)
     check_explained(compiled.report, explain, graph)
     check_fits(compiled, job.target)
+    check_kept(compiled)
     return compiled
 
 
@@ -156,6 +184,8 @@ class _Job:
     observe: Observe | None
     dump: tuple[str, Path] | None
     measure: bool = False
+    sensitivity: bool = False
+    metric: Callable[..., float] | None = None
     notices: list[Notice] = field(default_factory=list)
     candidates: tuple[CandidateRecord, ...] = ()
     stand_in: SyntheticDataset | None = None
@@ -187,6 +217,7 @@ class _Job:
         steps = self._pruned(make_passes(self.recipe, self.registry), graph, context, runner)
         start, end = open_section(steps) if any(map(is_open, steps)) else quantizing_section(steps)
         runner.run(graph, steps[:start])
+        bare = graph.copy() if self.sensitivity else None
         decided = self._decided(steps[start:end], graph, context, verifier)
         runner.run(graph, self._kept_accurate(decided, graph, context, verifier))
         runner.run(graph, steps[end:])
@@ -194,6 +225,10 @@ class _Job:
         self.notices += runner.notices
         self.notices += check_notices(verifier, self.samples, self.target, runner, self.stand_in)
         self._stamp(graph)
+        executed = operators(verifier.open(graph)[1], context)
+        noise = noise_of(bare, graph, self.samples, self.target)
+        reasons = Reasons(executed, self.precision, self.pruning, noise)
+        told = told_by_layer(self.original, graph, context, reasons)
         report = Report(
             graphopt=VERSION,
             versions=versions(),
@@ -201,10 +236,10 @@ class _Job:
             target=self.target.name,
             source=facts(self.original, self.name),
             result=facts(graph, ""),
-            recipe=write_recipe(self._written_recipe()),
+            recipe=write_recipe(repeating(self.recipe, self.samples)),
             passes=tuple(runner.records),
-            operators=operators(verifier.open(graph)[1], context),
-            figures=figures(self.original, graph, context, measured),
+            operators=executed,
+            figures=figures(*told.costs, measured),
             candidates=self.candidates,
             explanations=tuple(context.explanations.values()),
             notices=tuple(self.notices),
@@ -213,6 +248,10 @@ class _Job:
             ),
             precision=self.precision,
             pruning=self.pruning,
+            layers=told.layers,
+            kernels=told.kernels,
+            sensitivity=noise,
+            validation=self.stated.judged(graph, verifier),
             seconds=time.perf_counter() - started,
         )
         verifier.close()
@@ -243,6 +282,12 @@ class _Job:
             self.pruning = done.record
             self._settle([done.step])
         return done.rest
+
+    @cached_property
+    def stated(self) -> Stated:
+        """The accuracy that was stated, and what judges it."""
+        limits, registry = self.recipe.limits, self.registry
+        return Stated(limits, self.samples, registry, self.measure, self.metric)
 
     def _verifier(self) -> Verifier:
         real = []
@@ -285,8 +330,7 @@ class _Job:
         self, steps: Sequence[Pass], graph: Graph, context: PipelineContext, verifier: Verifier
     ) -> Sequence[Pass]:
         """Leave operators in float where the stated accuracy needs it; write it into the recipe."""
-        stated = Stated(self.recipe.limits, self.samples, self.registry, self.measure)
-        kept = stated.keep(steps, graph, context, verifier, self.candidates)
+        kept = self.stated.keep(steps, graph, context, verifier, self.candidates)
         # What failed twice for one reason is told once.
         self.notices += [n for n in kept.notices if n not in self.notices]
         if kept.record is not None:
@@ -330,14 +374,7 @@ class _Job:
             timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
         if not timed.is_below(NEVER_SLOWER) or not self.recipe.limits.never_slower:
             return graph, timed
-        self.notices.append(
-            Notice(
-                "W501",
-                f"the compiled model ran at {timed.ratio:.2f} times the speed of the original; "
-                "the original was kept",
-                "run again on an idle machine, or compile for a named target",
-            )
-        )
+        self.notices.append(original_kept(timed.ratio))
         # What repeats this result is to leave the model alone.
         self.recipe = dataclasses.replace(self.recipe, passes=())
         kept = self.original.copy()
@@ -346,43 +383,18 @@ class _Job:
     def _take_back_plan(self, runner: Runner, timed: Timed) -> None:
         """Record that the plan that won its race lost against the original."""
         why = f"{timed.ratio:.2f} x the speed of the original when timed against it"
-        self.candidates = tuple(
-            dataclasses.replace(c, chosen=c.placement == FLOAT, why=why if c.chosen else c.why)
-            for c in self.candidates
-        )
-        names = {step.name for step in self.planned}
-        runner.records = [
-            dataclasses.replace(r, status="rolled back", reason=why)
-            if r.name in names and r.status == "changed"
-            else r
-            for r in runner.records
-        ]
+        self.candidates = float_chosen(self.candidates, why)
+        runner.records = taken_back(runner.records, self.planned, why)
         self._settle(Plan.closed(self.planned).steps)
 
     def _settle(self, steps: Sequence[Pass]) -> None:
         """Write the options of passes that were left open into the recipe."""
-        settled = {s.name: settled_options(s) for s in steps}
-        entries = tuple(
-            PassEntry(e.use, {**e.options, **settled.get(e.use, {})}) for e in self.recipe.passes
-        )
-        self.recipe = dataclasses.replace(self.recipe, passes=entries)
-
-    def _written_recipe(self) -> Recipe:
-        """Return the recipe that repeats this compile."""
-        calibration = self.recipe.calibration
-        if self.samples is not None and calibration.data is None:
-            origin = self.samples.calibration.origin
-            if Path(origin).exists():
-                calibration = dataclasses.replace(calibration, data=origin)
-        return dataclasses.replace(self.recipe, calibration=calibration)
+        self.recipe = settled(self.recipe, steps)
 
     def _stamp(self, graph: Graph) -> None:
         graph.metadata["graphopt.version"] = VERSION
         graph.metadata["graphopt.target"] = self.target.name
 
     def _dump(self, name: str, graph: Graph) -> None:
-        assert self.dump is not None
-        after, folder = self.dump
-        if name == after:
-            folder.mkdir(parents=True, exist_ok=True)
-            ir.write_whole(folder / f"{after}.txt", ir.to_text(graph).encode())
+        if self.dump is not None and name == self.dump[0]:
+            write_dump(self.dump[1], name, graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.cost.energy import relative_energy
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from graphopt.api.compiled import Compiled
-    from graphopt.api.setup import Samples
+    from graphopt.api.division import Samples
     from graphopt.api.timing import Timed
     from graphopt.calibration.base import Observer
     from graphopt.calibration.synthetic import SyntheticDataset
-    from graphopt.ir import Graph
+    from graphopt.cost.base import Estimate
     from graphopt.pipeline import PipelineContext, Runner, Verifier
     from graphopt.recipe import Recipe
     from graphopt.runtime import Census
@@ -40,6 +41,18 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "isa": list(host.isa),
     }
+
+
+def repeating(recipe: Recipe, samples: Samples | None) -> Recipe:
+    """Return the recipe that repeats the compile: with the data that it ran on."""
+    calibration = recipe.calibration
+    if samples is not None and calibration.data is None:
+        origin = samples.calibration.origin
+        if Path(origin).exists():
+            calibration = dataclasses.replace(calibration, data=origin)
+    if samples is not None and samples.set_aside:
+        calibration = dataclasses.replace(calibration, set_aside=samples.set_aside)
+    return dataclasses.replace(recipe, calibration=calibration)
 
 
 def operators(census: Census | None, context: PipelineContext) -> tuple[OperatorRecord, ...]:
@@ -65,12 +78,8 @@ def _reasons(context: PipelineContext) -> dict[str, str]:
     return {e.node: e.reason for e in context.explanations.values() if e.by in _QUANTIZING}
 
 
-def figures(
-    before: Graph, after: Graph, context: PipelineContext, timed: Timed | None
-) -> tuple[FigureRecord, ...]:
+def figures(old: Estimate, new: Estimate, timed: Timed | None) -> tuple[FigureRecord, ...]:
     """Return size, latency, memory and energy before and after."""
-    old = context.cost.estimate(before, context.target)
-    new = context.cost.estimate(after, context.target)
     found = [
         FigureRecord(
             "size", "bytes", old.size_bytes, new.size_bytes, "measured", "serialized model"

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from graphopt.analysis.branches import Branch
     from graphopt.analysis.coupling.couple import Trace
     from graphopt.analysis.prunability import GroupFacts, Stays, TensorFacts
-    from graphopt.api.setup import Samples
+    from graphopt.api.division import Samples
     from graphopt.api.source import ModelSource
     from graphopt.calibration.sources import Source
     from graphopt.ir import Graph, Value

@@ -1,14 +1,16 @@
-"""Whether what a call asks to be shown is there at all."""
+"""What a call asks to be shown: whether it is there at all, and the graph as text."""
 
 from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING
 
+from graphopt import ir
 from graphopt.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from graphopt.ir import Graph
     from graphopt.recipe import Recipe
@@ -25,6 +27,12 @@ def check_dumped(name: str | None, recipe: Recipe) -> None:
             where=f"--dump-after {name}",
             hint=f"passes of the recipe: {', '.join(used)}",
         )
+
+
+def write_dump(folder: Path, name: str, graph: Graph) -> None:
+    """Write a graph as text, named after the pass that it is written after."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ir.write_whole(folder / f"{name}.txt", ir.to_text(graph).encode())
 
 
 def check_explained(report: Report, names: Sequence[str], graph: Graph) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.api.division import Samples, divided
 from graphopt.api.host_profile import with_host_profile
 from graphopt.api.sizes import sizes_given
 from graphopt.api.source import input_specs
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 SEED = 0
 """Of every random choice of a compile."""
 
-_ENOUGH_LABELLED = 100
-_MOST_LABELLED = 2000
 _MOST_STAND_INS = 300
 
 
@@ -54,7 +52,8 @@ def resolve_recipe(
     model: object = None,
     target: str | None = None,
     data: object = None,
-    recipe: Recipe | Path | str | None = None,
+    validation: object = None,
+    recipe: ResolvedRecipe | Recipe | Path | str | None = None,
     shapes: Shapes | None = None,
     dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
@@ -62,15 +61,21 @@ def resolve_recipe(
 ) -> ResolvedRecipe:
     """Return the recipe that preset, project file, ``recipe``, arguments and overrides give.
 
+    One that was resolved before is returned as it is.
+
     Raises:
         RecipeError: G101 to G108, with file and line where there is one.
     """
+    if isinstance(recipe, ResolvedRecipe):
+        return recipe
     registry = registry or Registry()
     arguments: dict[str | tuple[str, ...], Any] = {}
     if target is not None:
         arguments["target"] = target
     if isinstance(data, str | Path):
         arguments["calibration.data"] = str(data)
+    if isinstance(validation, str | Path):
+        arguments["limits.validation"] = str(validation)
     sizes = sizes_given(shapes, dims)
     arguments |= {("model", "shapes", n): list(shape) for n, shape in sizes.shapes.items()}
     arguments |= {("model", "dims", n): dim for n, dim in sizes.dims.items()}
@@ -110,60 +115,53 @@ def find_target(name: str, registry: Registry) -> Target:
     return with_host_profile(registry.target(name))
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The user's data, divided: what ranges are measured on, and what the result is checked on."""
-
-    calibration: Dataset
-    held_out: Dataset
-    fitting: Dataset
-    """What layers are fitted to after pruning, and judged by."""
-    labelled: Dataset | None = None
-    """What accuracy is judged on: samples that were not calibrated on, where there are enough."""
-
-
 def open_samples(
     data: Source | None,
     recipe: Recipe,
     graph: Graph,
     registry: Registry,
+    *,
+    validate: bool = False,
+    judged: Source | None = None,
 ) -> Samples | None:
-    """Open the data that the call or the recipe names; None without any.
+    """Open the data that the call or the recipe names, and divide it; None without any.
 
     Args:
         data: the user's own, before the recipe's.
-        recipe: says how much of it is for what. Where units are removed, layers will be fitted to
-            samples, and accuracy is not judged on these either.
+        recipe: says how much of it is for what, and whether a drop is stated that has to be judged.
         graph: what it is for.
         registry: readers.
+        validate: accuracy is judged even where no drop is stated; recipes that are made of this one
+            may remove units, so that layers are fitted to samples.
+        judged: what accuracy is judged on, before the recipe's; by default a part of the data.
 
     Raises:
         DataError: G211 to G214.
     """
-    calibration = recipe.calibration
+    calibration, limits = recipe.calibration, recipe.limits
     source = data if data is not None else calibration.data
     if source is None:
         return None
     # What reads and divides data is not imported where there is none.
-    from graphopt.calibration.dataset import split, take
     from graphopt.calibration.sources import open_dataset
     from graphopt.passes.prune.prune_channels import prunes
 
-    dataset = open_dataset(
-        source,
-        input_specs(graph),
-        readers=[reader() for reader in registry.readers().values()],
-        preprocessing=calibration.preprocessing,
+    def opened(given: Source) -> Dataset:
+        return open_dataset(
+            given,
+            input_specs(graph),
+            readers=[reader() for reader in registry.readers().values()],
+            preprocessing=calibration.preprocessing,
+        )
+
+    other = judged if judged is not None else limits.validation
+    return divided(
+        opened(source),
+        calibration,
+        judged=opened(other) if other is not None else None,
+        judges=validate or limits.max_drop is not None,
+        fits=validate or prunes(make_passes(recipe, registry)),
     )
-    # A handful of samples is better spent on ranges than on checking.
-    held_out = min(calibration.held_out, len(dataset) // 4)
-    rest, kept = split(dataset, held_out)
-    used = [calibration.samples]
-    if prunes(make_passes(recipe, registry)):
-        used.append(calibration.fitted)
-    labelled = _labelled(dataset, held_out, used)
-    ranges, fitting = take(rest, calibration.samples), take(rest, calibration.fitted)
-    return Samples(ranges, kept, fitting, labelled)
 
 
 def make_stand_in(calibration: Calibration, graph: Graph) -> SyntheticDataset | None:
@@ -180,20 +178,6 @@ def make_stand_in(calibration: Calibration, graph: Graph) -> SyntheticDataset | 
     made = graph.copy()
     infer_shapes(made)
     return synthetic_dataset(made, SEED, min(calibration.fitted, _MOST_STAND_INS))
-
-
-def _labelled(dataset: Dataset, held_out: int, counts: Sequence[int]) -> Dataset | None:
-    """Return the labelled samples that nothing is calibrated on; all when those are few."""
-    from graphopt.calibration.dataset import Subset, spread, take
-
-    if dataset.labels() is None:
-        return None
-    kept = set(spread(len(dataset), held_out))
-    rest = [i for i in range(len(dataset)) if i not in kept]
-    used = {rest[i] for count in counts for i in spread(len(rest), min(count, len(rest)))}
-    free = [i for i in range(len(dataset)) if i not in used]
-    chosen = Subset(dataset, free) if len(free) >= _ENOUGH_LABELLED else dataset
-    return take(chosen, _MOST_LABELLED)
 
 
 def make_passes(recipe: Recipe, registry: Registry) -> list[Pass]:

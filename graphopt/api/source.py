@@ -99,8 +99,9 @@ def facts(graph: Graph, name: str) -> ModelFacts:
     """Return the model in numbers; the size is that of the graph and its constants."""
     constants = [v.stored for v in graph.initializers]
     parameters = sum(t.size for t in constants if t is not None and t.dtype.is_float | _is_small(t))
-    size = file_bytes(graph)
-    if Path(name).is_file():
+    if not Path(name).is_file():
+        size = file_bytes(graph)
+    else:
         outside = (t for t in constants if t is not None and t.external is not None)
         size = Path(name).stat().st_size + sum(
             # What has an owner was inside the file, or was computed.

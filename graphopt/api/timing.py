@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ NEVER_SLOWER = 0.97
 
 NO_GAIN = 1.0
 """Ratio below which integers are not worth what they cost in accuracy."""
+
+_CLEAR_ROUNDS = 5
+_CLEAR_SLOW_ROUNDS = 2
+_SLOW_MS = 10.0
+"""Inferences that take longer are timed so exactly that fewer rounds settle a race."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,31 @@ class Timed:
 
 
 def time_against(
-    before: Session, after: Session, feeds: Sequence[Feed], *, seconds: float = 0.12
+    before: Session,
+    after: Session,
+    feeds: Sequence[Feed],
+    *,
+    seconds: float = 0.12,
+    lost: float = math.inf,
 ) -> Timed:
-    """Race two models on the same feeds, warm and interleaved."""
+    """Race two models on the same feeds, warm and interleaved.
+
+    Args:
+        before: the model to compare with.
+        after: the one to judge.
+        feeds: inputs, by turns.
+        seconds: how long, about.
+        lost: end as soon as three quarters of the rounds have had ``after`` at this ratio or above.
+    """
     contenders = {"before": before, "after": after}
-    result = race(contenders, feeds, seconds=seconds, min_rounds=9, patience=2 * seconds)
+    result = race(
+        contenders,
+        feeds,
+        seconds=seconds,
+        min_rounds=9,
+        patience=2 * seconds,
+        is_clear=lambda samples: _is_clear(samples, lost),
+    )
     ratios = sorted(
         b / a for b, a in zip(result.samples["before"], result.samples["after"], strict=True)
     )
@@ -68,9 +94,17 @@ def time_against(
     )
 
 
+def _is_clear(samples: Mapping[str, Sequence[float]], lost: float) -> bool:
+    """Whether enough rounds have passed to say that ``after`` did not lose."""
+    ratios = sorted(b / a for b, a in zip(samples["before"], samples["after"], strict=True))
+    slow = min(map(min, samples.values())) > _SLOW_MS
+    needed = _CLEAR_SLOW_ROUNDS if slow else _CLEAR_ROUNDS
+    return len(ratios) >= needed and ratios[len(ratios) // 4] >= lost
+
+
 def confirmed(
     before: Session, after: Session, feeds: Sequence[Feed], lost: float = NO_GAIN
 ) -> Timed:
     """Race two models, and again for longer where ``after`` seems to be below ``lost``."""
-    timed = time_against(before, after, feeds)
+    timed = time_against(before, after, feeds, lost=lost)
     return time_against(before, after, feeds, seconds=0.5) if timed.is_below(lost) else timed

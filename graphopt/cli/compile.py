@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -20,10 +18,19 @@ from graphopt.cli.options import (
     sizes,
     target_option,
 )
+from graphopt.cli.output import checked_output
 from graphopt.cli.recipe import show_resolved
 from graphopt.cli.render import Terminal
+from graphopt.cli.search_options import (
+    budget_options,
+    budgets_of,
+    effort_options,
+    max_drop_option,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphopt.api import Compiled
     from graphopt.cli.settings import Settings
     from graphopt.recipe import ResolvedRecipe
@@ -44,13 +51,26 @@ class Request:
     dry_run: bool
     explain: tuple[str, ...]
     dump_after: tuple[str, Path] | None
+    html: bool
     keep: bool
     max_error: float | None
     min_snr: float | None
-    max_drop: float | None
+    max_drop: str | None
+    budgets: dict[str, str]
+    effort: str
+    time_limit: float | None
+    workers: int | None
+    executor: str | None
+    validation: Path | None
     prune_to: str | None
     shapes: tuple[Any, ...]
     dims: tuple[Any, ...]
+
+    @property
+    def searches(self) -> bool:
+        """Whether the best of many models is asked for, and not this one compile."""
+        stated = self.prune_to or self.explain or self.dump_after or self.strict
+        return bool(self.budgets or (self.max_drop is not None and not stated))
 
     def bearing_on_recipe(self) -> dict[str, Any]:
         """Return what decides the recipe, as the API takes it; what was not given is left out."""
@@ -63,6 +83,7 @@ class Request:
         if self.prune_to is not None:
             stated.append(f"prune-channels.to={self.prune_to}")
         given = {"target": self.target, "data": self.data, "recipe": self.recipe}
+        given |= {"validation": self.validation}
         known = {key: value for key, value in given.items() if value is not None}
         known |= sizes(self.shapes, self.dims)
         return {**known, "overrides": (*self.overrides, *stated)}
@@ -89,17 +110,16 @@ class Request:
 @click.option("--output", "-o", type=FILE, help="Model to write.  [default: MODEL.TARGET.onnx]")
 @click.option("--max-error", type=float, help="Largest relative error of an exact pass.")
 @click.option("--min-snr", type=float, help="Lowest signal-to-noise ratio of the outputs, in dB.")
-@click.option(
-    "--max-drop",
-    type=float,
-    metavar="POINTS",
-    help="Largest loss of accuracy on labelled data, in points of top-1.",
-)
+@max_drop_option
+@click.option("--validation", type=FILE, help="Samples to judge the drop on; by default of --data.")
+@budget_options
+@effort_options
 @click.option(
     "--prune-to",
     metavar="GOAL",
     help="Remove channels and branches until latency=0.6x; or macs, params, ram, size.",
 )
+@click.option("--html", is_flag=True, help="Write the report as a page too, for a browser.")
 @click.option("--keep", is_flag=True, help="Write the model even if a limit failed.")
 @click.option("--strict", is_flag=True, help="Stop at the first pass that fails.")
 @click.option("--no-measure", is_flag=True, help="Time nothing: decide by the estimate.")
@@ -116,21 +136,33 @@ class Request:
 def command(settings: Settings, /, **given: Any) -> None:
     """Compile MODEL for a target, and write it with a report beside it.
 
+    With --max-drop or another budget many models are made, pruned and quantized together, and the
+    best within the budgets is written: `graphopt search` shows all of them. With --prune-to,
+    --explain, --dump-after or --strict --max-drop is of one compile.
     Exit status: 0 written; 1 a stated limit failed, and nothing was written unless --keep was
     given; 2 usage, input or internal error.
     """
     from graphopt import api
     from graphopt.errors import LimitError
 
-    request = Request(**given)
+    request = Request(budgets=budgets_of(given), **given)
     bearing = request.bearing_on_recipe()
     resolved = api.resolve_recipe(model=request.model, registry=settings.registry, **bearing)
     if request.dry_run:
         show_resolved(Terminal(settings), resolved)
         return
-    output = _output(request, resolved.recipe.target)
+    if request.html:
+        from graphopt.page import check_available
+
+        check_available()
+    output = checked_output(request.model, request.output, resolved.recipe.target)
+    if request.searches:
+        from graphopt.cli.searching import compile_by_search
+
+        compile_by_search(settings, request, resolved, output)
+        return
     try:
-        compiled = _compile(settings, request)
+        compiled = _compile(settings, request, resolved)
     except LimitError as error:
         if request.keep and error.compiled is not None:
             _finish(settings, request, resolved, cast("Compiled", error.compiled), output)
@@ -138,7 +170,7 @@ def command(settings: Settings, /, **given: Any) -> None:
     _finish(settings, request, resolved, compiled, output)
 
 
-def _compile(settings: Settings, request: Request) -> Compiled:
+def _compile(settings: Settings, request: Request, resolved: ResolvedRecipe) -> Compiled:
     from graphopt import api
     from graphopt.cli.progress import observing
 
@@ -146,7 +178,7 @@ def _compile(settings: Settings, request: Request) -> Compiled:
     with observing(settings) as observe:
         return api.compile(
             request.model,
-            **request.bearing_on_recipe(),
+            recipe=resolved,
             strict=request.strict,
             measure=False if request.no_measure else None,
             registry=settings.registry,
@@ -154,6 +186,7 @@ def _compile(settings: Settings, request: Request) -> Compiled:
             explain=request.explain,
             dump_after=after,
             dump_dir=folder,
+            sensitivity=request.html,
         )
 
 
@@ -165,7 +198,7 @@ def _finish(
     output: Path,
 ) -> None:
     """Write the model and its report, then tell what was done."""
-    written = compiled.save(output)
+    written = compiled.save(output, html=request.html)
     terminal, report = Terminal(settings), compiled.report
     if settings.json:
         from graphopt.cli.encode import to_data
@@ -179,32 +212,3 @@ def _finish(
             lines += ["", *explanations(report, request.explain)]
         terminal.result(lines)
     terminal.notices(report.notices)
-
-
-def _output(request: Request, target: str) -> Path:
-    """Return where to write; what cannot be written is found out before any work is done."""
-    from graphopt.errors import ModelError
-
-    model = request.model
-    name = Path(target).stem if target.endswith(".toml") else target.replace(":", ".")
-    output = request.output or model.with_name(f"{model.stem}.{name}.onnx")
-    fault, hint = None, "choose another file with `--output`"
-    if output.is_dir():
-        fault = "the output is a folder"
-    elif output.suffix == ".json":
-        fault = "the output is named as the report, which is written beside it"
-    elif request.output and not output.parent.is_dir():
-        fault, hint = "the folder of the output does not exist", "create it, or choose another"
-    elif any(_same(path, model) for path in (output, output.with_suffix(".json"))):
-        fault = "the output is the model itself, which is never overwritten"
-    elif output.parent.is_dir() and not os.access(output.parent, os.W_OK):
-        fault = "the folder of the output may not be written"
-    if fault:
-        raise ModelError(fault, code="G208", where=str(output), hint=hint)
-    return output
-
-
-def _same(path: Path, other: Path) -> bool:
-    if path.exists() and other.exists():
-        return path.samefile(other)
-    return path.resolve() == other.resolve()

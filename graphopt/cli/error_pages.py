@@ -48,6 +48,12 @@ PAGES: dict[str, tuple[str, str]] = {
         "The recipe file does not exist, is a folder, or may not be read.",
         "Check the path and the permissions. A preset is named without `.toml`.",
     ),
+    "G110": (
+        "The option needs packages that graphopt itself does not: `--html` makes its page with "
+        "jinja2 and matplotlib.",
+        'The hint names the extra to install, such as `pip install "graphopt[html]"`. Without '
+        "it the same facts are in the JSON beside the model.",
+    ),
     "G201": (
         "The file does not exist, is a folder, may not be read, or ends too early.",
         "Check the path, the permissions, and whether the download was complete.",
@@ -114,10 +120,13 @@ PAGES: dict[str, tuple[str, str]] = {
         "The message holds the runtime's own words. Try `graphopt bench MODEL` on the original.",
     ),
     "G216": (
-        "A largest drop was stated, and the data has no labels, or the metric cannot be taken of "
-        "the model's first output and these labels.",
+        "A largest drop was stated, and there is nothing to judge it by: no data, no labels with a "
+        "model whose output does not decide between classes, a metric that needs labels, a metric "
+        "that cannot be taken of the model's first output and these labels, or fewer than two "
+        "samples that nothing was calibrated on.",
         "Add an array `labels` with one entry per sample, name a metric with "
-        "`--set limits.metric=NAME`, or state `--min-snr`, which needs no labels.",
+        "`--set limits.metric=NAME` (agreement, kl, cosine and spearman compare with the original "
+        "and need no labels), or state `--min-snr`, which needs none either.",
     ),
     "G217": (
         "Noise is measured between a float model and the same model quantized. Here the model is "
@@ -187,6 +196,12 @@ PAGES: dict[str, tuple[str, str]] = {
         "The pass is at fault: report it. Until it is mended, compile without it, or with "
         "`--no-plugins`.",
     ),
+    "G311": (
+        "A largest drop was stated, and the result loses more on the validation samples. Operators "
+        "are returned to float until a drop is kept, but units that were pruned do not come back.",
+        "Prune less with `--prune-to`, or allow more with `--max-drop`. `--keep` writes the model "
+        "all the same.",
+    ),
     "G401": (
         "Importing a plugin raised an error, most often because something that it needs is not "
         "installed. It is ignored; everything else works.",
@@ -232,15 +247,53 @@ PAGES: dict[str, tuple[str, str]] = {
         "Write `model,ms` or `model,ms,threads` into the first line, then one line per model, the "
         "paths relative to the table. The message names the line.",
     ),
+    "G507": (
+        "Of all models that were tried, none keeps the stated accuracy within the stated budgets. "
+        "The message names the nearest, and by how much it exceeds what.",
+        "Allow more, give more data, or let `graphopt search` try more with `--effort thorough`; "
+        "what was made is kept and used again. `--keep` writes the nearest.",
+    ),
+    "G601": (
+        "An executor is named by a URL, and no plugin that could be loaded has its scheme.",
+        "`pip install graphopt-dask` brings `tcp://` and `tls://`, a scheduler of dask. "
+        "`graphopt plugins` lists the plugins and their faults.",
+    ),
+    "G602": (
+        "A task was given to three workers, one after another, and each of them died. Mostly the "
+        "system killed them because memory ran out. Tasks of which one or two workers die are "
+        "done again, and are not reported.",
+        "Use fewer workers at a time, or workers with more memory.",
+    ),
+    "G603": (
+        "A worker has another version of graphopt, onnxruntime, onnx or numpy, or another kind of "
+        "processor. Results would depend on who computes them.",
+        "Install on the workers what the message names, in the version that is here.",
+    ),
+    "G604": (
+        "The scheduler does not answer, has no worker, or has dropped the tasks.",
+        "Check the address, that the scheduler runs, and that workers have joined it. Then run the "
+        "command again.",
+    ),
+    "G605": (
+        "A worker process ended before it said that it was ready. In a script of your own that "
+        "happens where graphopt is called at the top of the file, which each worker imports.",
+        "Call graphopt below `if __name__ == '__main__':`, or use one worker.",
+    ),
+    "G606": (
+        "A model or data file for the workers cannot be read, lies outside the folder of the file "
+        "it belongs to, did not arrive whole, or changed while it was worked on.",
+        "Check the path and the permissions, and leave the files alone while workers read them.",
+    ),
     "W211": (
         "Without samples the ranges of activations are unknown, so nothing was quantized. The "
         "model was only cleaned up, without any loss.",
         "Give some typical inputs with `--data`; a hundred are plenty, and they need no labels.",
     ),
     "W212": (
-        "One sample more or less that is classified right changes the accuracy by more than the "
-        "stated drop, so the drop can only be told from zero.",
-        "Give more labelled samples: those that are not calibrated on are used.",
+        "There are so few samples to judge on that a model which decides the same on all of them "
+        "could still lose more than the stated drop on others of their kind. The drop that was "
+        "measured is kept, but says little: 1 point takes about 400 samples, 0.2 points 2000.",
+        "Give more samples: those that are not calibrated on are judged on.",
     ),
     "W213": (
         "Nobody gave samples, so layers were fitted to random images that were chosen for having "

@@ -21,6 +21,7 @@ COMMANDS = {
     "compile": ("graphopt.cli.compile", "Compile a model for a target."),
     "inspect": ("graphopt.cli.inspect", "Show what a model is made of."),
     "estimate": ("graphopt.cli.estimate", "Estimate latency, memory and energy on targets."),
+    "search": ("graphopt.cli.search", "Find the best model within budgets."),
     "analyze": ("graphopt.cli.analyze", "Show what loses accuracy, or what can be pruned."),
     "bench": ("graphopt.cli.bench", "Time a model on this machine."),
     "profile": ("graphopt.cli.profile", "Measure a device for better estimates."),

@@ -9,6 +9,7 @@ from graphopt.cli.progress import outcome
 from graphopt.cli.render import table
 from graphopt.cli.render_analyze import precision
 from graphopt.cli.render_pruned import pruned
+from graphopt.cli.render_validation import validated
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def summary(
         _candidates(report.candidates),
         census(report.operators, verbose=verbose),
         precision(report.precision),
+        validated(report.validation),
         explanations(report, None) if verbose else [],
         _written(report, written),
     ]

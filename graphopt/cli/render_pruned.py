@@ -10,14 +10,6 @@ from graphopt.cli.render import table
 if TYPE_CHECKING:
     from graphopt.report import OrderRecord, PrunedSite, PruningRecord
 
-_BRANCHES = {
-    "remove": "left out",
-    "drop": "its mean",
-    "lin1": "one product",
-    "lin3": "one 3x3 convolution",
-    "merged1": "one product, skip included",
-    "merged3": "one 3x3 convolution, skip included",
-}
 _ORDERS = {
     "": "quantized only",
     "prune-first": "pruned, then quantized",
@@ -30,12 +22,12 @@ def pruned(record: PruningRecord | None, *, verbose: bool) -> list[str]:
     """Return what was removed to reach a goal, and what that was decided by."""
     if record is None:
         return []
-    before, after = (_amount(v, record.metric) for v in (record.before, record.after))
+    before, after = (record.amount(v) for v in (record.before, record.after))
     quantized = ", quantized" if _compares(record) else ""
     title = f"Pruned to {record.goal}: {before} to {after} ({record.source}{quantized})"
     shown = record.sites if verbose else record.sites[:_SHOWN]
     rows = [("divergence", "saved", "left", "what")]
-    rows += [_row(site, record.metric) for site in shown]
+    rows += [_row(site, record) for site in shown]
     lines = [layout.printable(title), *table(rows, right=(0, 1), width=None)]
     if len(shown) < len(record.sites):
         lines.append(f"  and {len(record.sites) - len(shown)} more; -v lists them")
@@ -55,7 +47,7 @@ def _orders(record: PruningRecord) -> list[str]:
     if not _compares(record):
         return [f"  order not asked: {record.orders[0].why}"]
     rows = [("divergence", record.metric, "quantized model", "")]
-    rows += [_order(each, record.metric) for each in record.orders]
+    rows += [_order(each, record) for each in record.orders]
     return ["", *table(rows, right=(0, 1), width=None)]
 
 
@@ -64,21 +56,12 @@ def _compares(record: PruningRecord) -> bool:
     return bool(record.orders) and record.orders[0].figure is not None
 
 
-def _order(each: OrderRecord, metric: str) -> tuple[str, str, str, str]:
-    figure = "-" if each.figure is None else _amount(each.figure, metric)
+def _order(each: OrderRecord, record: PruningRecord) -> tuple[str, str, str, str]:
+    figure = "-" if each.figure is None else record.amount(each.figure)
     apart = "-" if each.divergence is None else f"{each.divergence:.3f}"
     why = f"kept: {each.why}" if each.kept else each.why
     return (apart, figure, _ORDERS.get(each.order, each.order), why)
 
 
-def _row(site: PrunedSite, metric: str) -> tuple[str, str, str, str]:
-    left = _BRANCHES.get(site.after, site.after)
-    if site.before is not None:
-        count, _, criterion = site.after.partition("@")
-        left = f"{count} of {site.before} units by {criterion}"
-    return (f"{site.divergence:.3f}", _amount(site.saved, metric), left, site.name)
-
-
-def _amount(value: float, metric: str) -> str:
-    unit = {"latency": "ms", "ram": "bytes", "size": "bytes"}.get(metric)
-    return layout.count(value) if unit is None else layout.quantity(value, unit)
+def _row(site: PrunedSite, record: PruningRecord) -> tuple[str, str, str, str]:
+    return (f"{site.divergence:.3f}", record.amount(site.saved), site.left, site.name)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphopt.analysis import buffers, peak
-from graphopt.cost.planning.sharing import steps_of, tensor_sizes
+from graphopt.cost.sharing import steps_of, tensor_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from graphopt.cost.kernels import Kernel
-    from graphopt.cost.planning.sharing import Sharing
+    from graphopt.cost.sharing import Sharing
     from graphopt.ir import Graph
 
 

@@ -66,12 +66,19 @@ def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]
         value.shape = _number_anonymous(value)
     # Whatever stops the inference: what is not known is costed by what is declared.
     with contextlib.suppress(Exception):
-        infer_shapes(copy, bound)
+        if bound or _is_open(copy):
+            infer_shapes(copy, bound)
         while _shape_products(copy):
             infer_shapes(copy, bound)
     if unknown_count(copy):
         learn_sizes(copy)
     return copy, bound
+
+
+def _is_open(graph: Graph) -> bool:
+    """Whether inference may find a type or a size, at any level."""
+    results = (v for node in graph.walk() for v in node.outputs if v.name)
+    return any(v.dtype is None or static_shape(v) is None for v in results)
 
 
 def _shape_products(graph: Graph) -> bool:

@@ -10,8 +10,8 @@ from graphopt.cost.base import Estimate
 from graphopt.cost.energy import energy_mj, energy_parts
 from graphopt.cost.kernels import group_kernels
 from graphopt.cost.memory import peak_memory
-from graphopt.cost.planning.sharing import sharing_of
 from graphopt.cost.shapes import sized
+from graphopt.cost.sharing import sharing_of
 from graphopt.cost.size import file_bytes
 
 if TYPE_CHECKING:

@@ -70,7 +70,11 @@ class Attribute:
             return list(self.tensors) or [Tensor.from_proto(t) for t in proto.tensors]
         if kind == AttributeProto.GRAPH:
             if not self.graphs:
-                raise ModelError(f"the attribute `{self.name}` holds no graph", code="G205")
+                raise ModelError(
+                    f"the attribute `{self.name}` holds no graph",
+                    code="G205",
+                    hint="the file is damaged, or whoever wrote it is at fault",
+                )
             return self.graphs[0]
         if kind == AttributeProto.GRAPHS:
             return list(self.graphs)

@@ -34,7 +34,7 @@ _MIN_EXTERNAL = 1024
 _ALIGNMENT = 4096
 
 
-def load(path: str | Path, *, in_place: bool = False) -> Graph:
+def load(path: str | Path, *, in_place: bool = False, values: bool = True) -> Graph:
     """Read a model; external data stays on disk and is memory-mapped when asked for.
 
     Large constants inside the file are moved to a temporary one, which goes with the graph.
@@ -42,6 +42,7 @@ def load(path: str | Path, *, in_place: bool = False) -> Graph:
     Args:
         path: the file.
         in_place: leave them where they are, for a file that stays as it is meanwhile.
+        values: look for external data; without it, such constants have a type and no values.
 
     Raises:
         ModelError: G201 unreadable, G202 not an ONNX model, G203 external data missing or short,
@@ -67,7 +68,7 @@ def load(path: str | Path, *, in_place: bool = False) -> Graph:
             where=str(path),
             hint="give the path of an .onnx file that may be read",
         ) from error
-    return _parsed(data, path.parent, str(path), places)
+    return _parsed(data, path.parent, str(path), places, values=values)
 
 
 def from_bytes(data: bytes, folder: Path | None = None, origin: str = "model") -> Graph:
@@ -76,7 +77,12 @@ def from_bytes(data: bytes, folder: Path | None = None, origin: str = "model") -
 
 
 def _parsed(
-    data: bytes, folder: Path | None, origin: str, lifted: Mapping[str, ExternalBytes]
+    data: bytes,
+    folder: Path | None,
+    origin: str,
+    lifted: Mapping[str, ExternalBytes],
+    *,
+    values: bool = True,
 ) -> Graph:
     """Read a serialized model; ``lifted`` is where values lie that were inside its file."""
 
@@ -84,7 +90,7 @@ def _parsed(
         named = tensor.name in lifted and not tensor.external_data
         if named and tensor.data_location == onnx.TensorProto.EXTERNAL:
             return lifted[tensor.name]
-        return locate(tensor, folder)
+        return locate(tensor, folder) if values else None
 
     model = onnx.ModelProto()
     try:
@@ -179,18 +185,23 @@ def to_bytes(graph: Graph) -> bytes:
 
 def serialized_size(graph: Graph) -> int:
     """Return the length of ``to_bytes``, without values that lie in files being read."""
-    data, held = _skeleton(graph)
-    return joined_size(data, held) if held else len(data)
+    data, held, headers = _skeleton(graph)
+    sizes = [(headers[name], tensor.nbytes) for name, tensor in held.items()]
+    return joined_size(data, sizes)
 
 
 def _serialized_in_pieces(graph: Graph) -> Iterator[bytes]:
     """Serialize with every value inside, those that lie in files one at a time."""
-    data, held = _skeleton(graph)
+    data, held, _ = _skeleton(graph)
     yield from joined(data, held) if held else (data,)
 
 
-def _skeleton(graph: Graph) -> tuple[bytes, dict[str, Tensor]]:
-    """Serialize without the values that lie in files; return them by name."""
+def _skeleton(graph: Graph) -> tuple[bytes, dict[str, Tensor], dict[str, int]]:
+    """Serialize without the values that lie in files.
+
+    Returns:
+        the bytes; what lies in files, by name; how long what stands for each of those is.
+    """
     _demand_room(graph)
     inner = {v.name for n in graph.walk() for g in n.subgraphs for v in g.initializers}
     held = {
@@ -202,10 +213,17 @@ def _skeleton(graph: Graph) -> tuple[bytes, dict[str, Tensor]]:
         and v.name not in inner
     }
 
-    def encode(name: str, tensor: Tensor) -> onnx.TensorProto:
-        return tensor.header(name) if held.get(name) is tensor else tensor.to_proto(name)
+    headers: dict[str, int] = {}
 
-    return serialized(model_from_graph(graph, encode)), held
+    def encode(name: str, tensor: Tensor) -> onnx.TensorProto:
+        if held.get(name) is not tensor:
+            return tensor.to_proto(name)
+        header = tensor.header(name)
+        headers[name] = header.ByteSize()
+        return header
+
+    data = serialized(model_from_graph(graph, encode))
+    return data, {name: held[name] for name in headers}, headers
 
 
 def _demand_room(graph: Graph) -> None:

@@ -20,11 +20,11 @@ from graphopt.ir.tensor import CHUNK, ExternalBytes, Tensor
 from graphopt.types import DType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
-LEAST_FILE = 16 << 20
+LEAST_FILE = 1 << 20
 """Smaller files are read as they are."""
 LEAST_TENSOR = 1 << 12
 """Smaller tensors stay inside."""
@@ -153,9 +153,21 @@ def joined(data: bytes, held: Mapping[str, Tensor]) -> Iterator[bytes]:
         yield from piece.chunks() if isinstance(piece, Tensor) else (piece,)
 
 
-def joined_size(data: bytes, held: Mapping[str, Tensor]) -> int:
-    """Return how many bytes ``joined`` yields, without looking at values."""
-    return _length(_pieces(data, held))
+def joined_size(data: bytes, sizes: Iterable[tuple[int, int]]) -> int:
+    """Return how many bytes ``joined`` yields, without looking at values.
+
+    Args:
+        data: the serialized model.
+        sizes: of each initializer that gets values, its length without them, and theirs.
+    """
+    grown = 0
+    for before, nbytes in sizes:
+        after = before + len(wire.prefix(_RAW_DATA, nbytes)) + nbytes
+        grown += after - before
+        grown += len(wire.prefix(_INITIALIZER, after)) - len(wire.prefix(_INITIALIZER, before))
+    (graph,) = (f for f in wire.fields(data, 0, len(data)) if f.number == _GRAPH)
+    inner = graph.value
+    return len(data) + grown + len(wire.varint(inner + grown)) - len(wire.varint(inner))
 
 
 def _pieces(data: bytes, held: Mapping[str, Tensor]) -> list[bytes | Tensor]:

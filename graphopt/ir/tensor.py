@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Array = np.ndarray[Any, Any]
-CHUNK = 16 << 20
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ExternalBytes:
     owner: object = dataclasses.field(default=None, compare=False, repr=False)
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes in pieces of at most 16 MiB; reads, so that no page stays mapped."""
+        """Yield the bytes in pieces of at most 1 MiB; reads, so that no page stays mapped."""
         left = self.length
         try:
             file = self.path.open("rb")

@@ -78,6 +78,11 @@ class Context(Protocol):
         """Whether the user gave calibration data."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """Hash of the data, the seed and the versions that results rest on, to keep them under."""
+        ...
+
     def ranges(self, graph: Graph, names: Sequence[str]) -> Mapping[str, RangeStatistics]:
         """Return the calibrated range of each named tensor; runs the data once, shared by all.
 

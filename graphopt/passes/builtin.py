@@ -78,6 +78,7 @@ def _rewrite() -> list[type[Pass]]:
     from graphopt.passes.rewrite.fold_pad import FoldPad
     from graphopt.passes.rewrite.fold_shapes import FoldShapes
     from graphopt.passes.rewrite.fold_small_products import FoldSmallProducts
+    from graphopt.passes.rewrite.keep_sums_apart import KeepSumsApart
     from graphopt.passes.rewrite.lift_activations import LiftActivations
     from graphopt.passes.rewrite.merge_data_movement import MergeDataMovement
     from graphopt.passes.rewrite.merge_matrix_products import MergeMatrixProducts
@@ -98,6 +99,7 @@ def _rewrite() -> list[type[Pass]]:
         FoldPad,
         FoldShapes,
         FoldSmallProducts,
+        KeepSumsApart,
         LiftActivations,
         MergeDataMovement,
         MergeMatrixProducts,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
 from graphopt.report import Explanation
-from graphopt.runtime import IntermediateTensors, open_session
+from graphopt.runtime import IntermediateTensors, open_session, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -66,6 +68,13 @@ class PipelineContext:
     def has_data(self) -> bool:
         """Whether the user gave calibration data."""
         return self.dataset is not None
+
+    @property
+    def identity(self) -> str:
+        """Hash of the data, the seed and the versions that results rest on, to keep them under."""
+        digest = self.dataset.digest if self.dataset is not None else None
+        told = [digest, self.seed, self.version, sorted(versions().items())]
+        return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
     @property
     def observer(self) -> Observer:

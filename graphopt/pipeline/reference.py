@@ -12,7 +12,7 @@ import numpy as np
 from graphopt.errors import ModelError
 from graphopt.pipeline.distance import output_errors
 from graphopt.pipeline.state import State, written_in_place
-from graphopt.runtime import Session, open_sparingly
+from graphopt.runtime import RunStoppedError, Session, open_sparingly
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ class Reference:
             # What refuses everything is not asked for ever.
             most = _ATTEMPTS if position == 0 or self.feeds else _FEW_ATTEMPTS
             attempts = itertools.islice(probes.attempts(position, way), most)
-            number, reason = self._take_one(attempts)
+            try:
+                number, reason = self._take_one(attempts)
+            except RunStoppedError as error:
+                # Nor is what did not end asked again.
+                return error.message
             way = number or way
             refused = refused or reason
         return refused
@@ -115,6 +119,8 @@ class Reference:
         for number, feed in attempts:
             try:
                 outputs = self.run(feed)
+            except RunStoppedError:
+                raise
             except ModelError as error:
                 # It does not take this at all: there is nothing to preserve for it.
                 refused = refused or error.message

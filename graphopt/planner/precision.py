@@ -3,7 +3,9 @@
 The operators are ranked by noise for the time that they save; which prefix of the ranking is
 enough is found by bisection with the real model, so that few models are made. An operator beside
 one that is in float already costs no further change of precision, and so the ranking grows
-regions: precision that alternates loses.
+regions: precision that alternates loses. Beside the ranking, minimum cuts of time, noise and borders
+are asked for the fastest model that keeps the limit, with whatever precisions the passes can give; of
+all models that keep it the fastest is taken.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
 from graphopt.calibration.dataset import take
+from graphopt.errors import GraphOptError
 from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline.sensitivity import Sensitivity
+from graphopt.planner.assignment.precisions import gives_precision
 from graphopt.planner.ranking import gains_of, neighbours, ordered
 from graphopt.report import PrecisionRecord, ReturnedOperator
 from graphopt.runtime import open_session, race
@@ -29,12 +33,16 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext, Verifier
-    from graphopt.pipeline.accuracy import Accuracy
+    from graphopt.pipeline.validation import Guard, Score
+    from graphopt.planner.assignment.assigner import Choice
     from graphopt.report import LayerSensitivity
+    from graphopt.runtime import Session
 
 SAMPLES = 16
 """Calibration samples that the noise of each operator is measured on."""
 _SHRINKING_TRIES = 6
+_FIRST = 500
+"""Validation samples after which a model that is clearly too far off is given up."""
 _EQUAL = 0.03
 """Relative difference in time below which models are equally fast."""
 _RACE_SECONDS = 0.4
@@ -46,20 +54,18 @@ class Budget:
 
     Args:
         min_snr_db: lowest signal-to-noise ratio of the outputs on held-out samples, in dB.
-        max_drop: largest loss of ``accuracy``, in its own unit; None for no such limit.
-        accuracy: a metric on labelled samples; needed with ``max_drop``.
+        guard: judges models by a metric on validation samples; None where no drop is stated.
     """
 
     min_snr_db: float
-    max_drop: float | None = None
-    accuracy: Accuracy | None = None
+    guard: Guard | None = None
 
     @property
     def lowest(self) -> float:
         """Lowest accuracy by the metric."""
-        if self.accuracy is None or self.max_drop is None:
+        if self.guard is None:
             return -math.inf
-        return self.accuracy.reference - self.max_drop
+        return self.guard.original.record.value - self.guard.allowed
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,9 @@ class _Trial:
     excluded: frozenset[str]
     graph: Graph
     snr_db: float
-    score: float | None
+    score: Score | None
     holds: bool
+    steps: tuple[Pass, ...] = ()
 
 
 def keep_accuracy(
@@ -89,6 +96,7 @@ def keep_accuracy(
     budget: Budget,
     *,
     measure: bool = False,
+    by: Sequence[str] = ("ranking", "cut"),
 ) -> Decision:
     """Return the passes, with as few operators excluded from them as the budget needs.
 
@@ -99,21 +107,49 @@ def keep_accuracy(
         verifier: compares with the original.
         budget: what must be kept.
         measure: time the models that keep it on this machine; otherwise ask the cost model.
+        by: what proposes models.
     """
     bench = _Bench(graph, steps, context, verifier, budget)
     whole = bench.check(frozenset())
     if whole.holds or bench.is_float(whole):
         return Decision(tuple(steps))
     ranked = bench.ranked(whole)
+    found = _by_ranking(bench, ranked) if "ranking" in by else []
+    found += cut_trials(graph, bench) if "cut" in by else []
+    if not found:
+        return Decision(bench.steps_without(None), bench.record(whole, None, ranked))
+    best = bench.confirmed(bench.fastest(found, measure=measure))
+    return Decision(best.steps, bench.record(whole, best, ranked))
+
+
+def _by_ranking(bench: _Bench, ranked: Sequence[LayerSensitivity]) -> list[_Trial]:
+    """Return models with those operators in float that make most noise for their time."""
     best = _bisected(bench, [layer.node for layer in ranked])
     if best is None:
-        return Decision(bench.steps_without(None), bench.record(whole, None, ranked))
+        return []
     best = _shrunk(bench, best, ranked)
     # Scattered operators cost a border each; a float head or tail costs one in all.
     ends = (_bisected(bench, order) for order in (bench.order, bench.order[::-1]))
     found = [best, bench.without_lone(best), *ends]
-    best = bench.confirmed(bench.fastest([t for t in found if t is not None], measure=measure))
-    return Decision(bench.steps_without(best.excluded), bench.record(whole, best, ranked))
+    return [t for t in found if t is not None]
+
+
+def cut_trials(graph: Graph, bench: _Bench) -> list[_Trial]:
+    """Return models that keep the budget by minimum cuts; none where they cannot be made."""
+    from graphopt.planner.assignment.assigner import Assigner
+    from graphopt.planner.assignment.limit import LimitSearch
+
+    try:
+        assigner = Assigner(graph, bench.steps, bench.context, bench.verifier)
+        if not assigner.is_possible:
+            return []
+        limit_db = bench.budget.min_snr_db if bench.budget.guard is None else None
+        found = LimitSearch(assigner, bench.check_choice, limit_db).run()
+        return [trial for trial in found if not bench.is_float(trial)]
+    except GraphOptError as error:
+        # The ranking does without what could not be opened here.
+        bench.context.log.debug("no minimum cut", exc_info=error)
+        return []
 
 
 def _bisected(bench: _Bench, names: Sequence[str]) -> _Trial | None:
@@ -173,10 +209,10 @@ class _Bench:
         self._checked: dict[frozenset[str], _Trial] = {}
 
     def _prepared(self, graph: Graph) -> tuple[Graph, tuple[Pass, ...]]:
-        """Run the exact passes that come first: what is compared starts after them."""
+        """Run the passes before the first that quantizes: what is compared starts after them."""
         made = graph.copy()
         rest = list(self.steps)
-        while rest and rest[0].effect is Effect.EXACT:
+        while rest and not (gives_precision(rest[0]) or _leaves_out(rest[0])):
             self._run(rest.pop(0), made)
         made.sort()
         return made, tuple(rest)
@@ -192,38 +228,46 @@ class _Bench:
     def check(self, excluded: frozenset[str]) -> _Trial:
         """Make the model with these operators in float; say whether it keeps the budget."""
         if excluded not in self._checked:
-            self._checked[excluded] = self._tried(excluded, quickly=bool(excluded))
+            steps = self.steps_without(excluded)
+            self._checked[excluded] = self._tried(steps, excluded, quickly=bool(excluded))
         return self._checked[excluded]
+
+    def check_choice(self, choice: Choice) -> _Trial:
+        """Make the model of a minimum cut; say whether it keeps the budget."""
+        return self._tried(choice.steps, choice.floats, quickly=True)
 
     def confirmed(self, best: _Trial) -> _Trial:
         """Check once more with weights rounded as they will be; if need be, round them simply."""
-        if all(_quick(step) == step for step in self.steps):
+        if all(_quick(step) == step for step in best.steps):
             return best
-        final = self._tried(best.excluded, quickly=False)
+        final = self._tried(best.steps, best.excluded, quickly=False)
         if not final.holds:
-            self.steps = tuple(_quick(step) for step in self.steps)
-            return best
+            simply = tuple(_quick(step) for step in best.steps)
+            return dataclasses.replace(best, steps=simply)
         return final
 
-    def _tried(self, excluded: frozenset[str], *, quickly: bool) -> _Trial:
+    def _tried(
+        self, steps: Sequence[Pass], excluded: frozenset[str], *, quickly: bool
+    ) -> _Trial:
         made = self.float.copy()
-        for step in self._rest:
-            self._run(_without(_quick(step) if quickly else step, excluded), made)
+        for step in steps[len(self.steps) - len(self._rest) :]:
+            self._run(_quick(step) if quickly else step, made)
         made.sort()
         self.models += 1
         if self.context.observe is not None:
             self.context.observe.progress("keeping accuracy", self.models, 0)
-        return self._judged(excluded, made)
+        return dataclasses.replace(self._judged(excluded, made), steps=tuple(steps))
 
     def _judged(self, excluded: frozenset[str], made: Graph) -> _Trial:
         session = open_session(made, target=self.verifier.target)
         found = self.verifier.snr(session)
         snr = math.inf if found is None else found
         holds = snr >= self.budget.min_snr_db
-        score = None
-        if self.budget.accuracy is not None and self.budget.max_drop is not None:
-            score = self.budget.accuracy.of(session)
-            holds = holds and score >= self.budget.lowest
+        score, guard = None, self.budget.guard
+        if guard is not None:
+            # What all integers reach is reported, so they are judged on all samples.
+            score = _scored(guard, session, in_full=not excluded)
+            holds = holds and guard.holds(score)
         return _Trial(excluded, made, snr, score, holds)
 
     def is_float(self, trial: _Trial) -> bool:
@@ -263,12 +307,15 @@ class _Bench:
         return filled if filled.holds and not self.is_float(filled) else None
 
     def fastest(self, trials: Sequence[_Trial], *, measure: bool) -> _Trial:
-        """Return the fastest model; of about equal ones that with most operators in integers."""
-        distinct = list({t.excluded: t for t in trials}.values())
+        """Return the fastest model; of equal ones that with most operators in integers.
+
+        Timings that are as good as equal are equal; estimates do not vary.
+        """
+        distinct = list({t.steps: t for t in trials}.values())
         if len(distinct) == 1:
             return distinct[0]
         times = self._timed(distinct) if measure else self._estimated(distinct)
-        limit = min(times) * (1 + _EQUAL)
+        limit = min(times) * (1 + (_EQUAL if measure else 0.0))
         near = [t for t, ms in zip(distinct, times, strict=True) if ms <= limit]
         return min(near, key=lambda t: len(t.excluded))
 
@@ -291,29 +338,43 @@ class _Bench:
         self, whole: _Trial, best: _Trial | None, ranked: Sequence[LayerSensitivity]
     ) -> PrecisionRecord:
         """Return what was decided, by the limit that was missed."""
-        accuracy, budget = self.budget.accuracy, self.budget
+        guard, budget = self.budget.guard, self.budget
         excluded = best.excluded if best is not None else {layer.node for layer in ranked}
         returned = tuple(
             ReturnedOperator(n.node, n.isolated_db, n.why) for n in ranked if n.node in excluded
         )
-        if accuracy is None or whole.score is None or whole.score >= budget.lowest:
+        if guard is None or whole.score is None or guard.holds(whole.score):
             after = best.snr_db if best is not None else math.inf
             facts: tuple[str, str, float, float, float] = (
                 "SNR", "dB", budget.min_snr_db, whole.snr_db, after,
             )  # fmt: skip
             basis = f"{len(self.verifier.held_out) or len(self.verifier.probes.feeds)} samples"
         else:
-            kept = best.score if best is not None and best.score is not None else None
-            after = accuracy.reference if kept is None else kept
-            facts = (accuracy.name, accuracy.unit, budget.lowest, whole.score, after)
-            basis = f"{len(accuracy.dataset)} labelled samples, the original has "
-            basis += f"{accuracy.reference:.4g}"
+            reference = guard.original.record.value
+            kept = best.score if best is not None else None
+            after = reference if kept is None else kept.record.value
+            name, unit = guard.metric.name, guard.metric.unit
+            facts = (name, unit, budget.lowest, whole.score.record.value, after)
+            basis = f"{guard.total} validation samples, the original has {reference:.4g}"
         return PrecisionRecord(*facts, returned, self.models, best is not None, basis)
+
+
+def _scored(guard: Guard, session: Session, *, in_full: bool) -> Score:
+    """Judge a model; on part of the samples where that is enough to say that it is too far off."""
+    if in_full:
+        return guard.score(session)
+    first = guard.score(session, _FIRST)
+    return first if guard.hopeless(first) else guard.score(session, after=first)
+
+
+def _leaves_out(step: Pass) -> bool:
+    """Whether a pass changes results, and can be told which operators to leave alone."""
+    return step.effect is not Effect.EXACT and hasattr(step, "exclude")
 
 
 def _without(step: Pass, excluded: frozenset[str] | None) -> Pass:
     """Return a pass that leaves these operators alone; None for all."""
-    if not hasattr(step, "exclude") or step.effect is Effect.EXACT:
+    if not _leaves_out(step):
         return step
     if excluded is None:
         return _in_float(step)

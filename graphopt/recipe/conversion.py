@@ -116,11 +116,18 @@ def to_table(value: Any) -> Any:
 
 
 def range_problems(value: Any, path: Path = ()) -> Iterator[Problem]:
-    """Yield the numbers outside the ``minimum`` or ``above`` of their field's metadata, and NaN."""
+    """Yield what is outside the ``minimum`` or ``above`` of its field's metadata, and NaN.
+
+    ``must`` in the metadata is function(value) -> what it must be, or None where it is that.
+    """
     for field in dataclasses.fields(value):
         item, at = getattr(value, field.name), (*path, kebab(field.name))
         if dataclasses.is_dataclass(item):
             yield from range_problems(item, at)
+            continue
+        must = field.metadata.get("must") if item is not None else None
+        if must is not None and (says := must(item)):
+            yield Problem(at, f"must be {says}, got {shown(item)}")
             continue
         for number in item if isinstance(item, tuple) else (item,):
             if isinstance(number, int | float) and (says := _out_of_range(number, field.metadata)):

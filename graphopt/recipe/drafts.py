@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path as FilePath
 
 _EXCERPT_COLUMNS = 96
+_PATHS = (("calibration", "data"), ("limits", "validation"))
+"""Values that are paths."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,11 @@ def read_draft(path: FilePath, *, root: tuple[str, ...] = ()) -> Draft:
             f"cannot read the recipe: {reason}", code="G109", where=str(path)
         ) from error
     draft = parse_draft(text, str(path), root=root)
-    calibration = draft.table.get("calibration")
-    data = calibration.get("data") if isinstance(calibration, dict) else None
-    if isinstance(calibration, dict) and isinstance(data, str) and "://" not in data:
-        calibration["data"] = str(path.parent / data)
+    for section, key in _PATHS:
+        table = draft.table.get(section)
+        data = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(data, str) and "://" not in data:
+            table[key] = str(path.parent / data)
     return draft
 
 

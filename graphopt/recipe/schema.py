@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from graphopt.calibration.preprocessing import Preprocessing  # noqa: TC001 - cattrs reads it
 from graphopt.errors import RecipeError
+from graphopt.recipe.drop import drop_fault, parse_drop
 from graphopt.recipe.sizes import ModelSizes
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Calibration:
         fitted: how many samples what is left after pruning is fitted to and judged by, at most; at
             least 1.
         held_out: how many further samples are kept aside to check the result on; 0 or more.
+        set_aside: how many samples are kept aside to judge ``limits.max_drop`` on, so that nothing
+            is calibrated on them; 0 or more. Absent, where a drop is stated: those that are not
+            needed otherwise, or half where that leaves fewer than 500, and 2000 at most.
         observer: how the range of a tensor is chosen from its values: "percentile" clips outliers,
             "min-max" takes the extremes, "moving-average" the mean of the extremes of each sample,
             "entropy" the range that keeps the distribution, "mse" the one with the smallest squared
@@ -47,6 +51,7 @@ class Calibration:
     samples: int = field(default=128, metadata={"minimum": 1})
     fitted: int = field(default=1000, metadata={"minimum": 1})
     held_out: int = field(default=16, metadata={"minimum": 0})
+    set_aside: int | None = field(default=None, metadata={"minimum": 0})
     observer: str = "percentile"
     observer_options: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
@@ -69,19 +74,33 @@ class Limits:
             three), half the noise power share of other outputs, 0 or more.
         never_slower: write the original where the result is slower on this machine; false where
             size counts more than speed.
-        max_drop: largest loss by ``metric`` on labelled samples, in the unit of the metric (points
-            for top-1), 0 or more; operators are returned to float until it is kept. Absent, no
-            labels are needed.
-        metric: what ``max_drop`` is counted in: "top1", "psnr", "negative-mse", or one of a plugin.
-            Absent, top-1 where the labels are class numbers.
+        max_drop: largest loss by ``metric`` on validation samples, 0 or more: "1%", or a number in
+            the unit of the metric. For metrics in points both are percentage points; of others
+            percent are of the original's value. Operators are returned to float until it is kept.
+        metric: what ``max_drop`` is counted in: with labels "top1", "top5", "cross-entropy",
+            "perplexity", "psnr", "snr", "si-sdr", "negative-mse"; for decoders "next-token-top1";
+            without labels "agreement", "kl", "cosine", "spearman",
+            "output-snr"; or one of a plugin. Absent,
+            top-1 where labels are class numbers, the next token where the model reads tokens and
+            scores them, agreement with the original where there are no labels and it decides
+            between classes.
+        validation: the data that ``max_drop`` is judged on: a file or folder as in
+            ``calibration.data``, with labels. Absent, samples of the calibration data that nothing
+            is calibrated on.
     """
 
     min_snr_db: float = 10.0
     max_relative_error: float = field(default=1e-4, metadata={"minimum": 0})
     max_divergence: float = field(default=0.5, metadata={"minimum": 0})
     never_slower: bool = True
-    max_drop: float | None = field(default=None, metadata={"minimum": 0})
+    max_drop: float | str | None = field(default=None, metadata={"must": drop_fault})
     metric: str | None = None
+    validation: str | None = None
+
+    def __post_init__(self) -> None:
+        # What cannot be read is told with its line, where the recipe is checked.
+        if self.max_drop is not None and drop_fault(self.max_drop) is None:
+            object.__setattr__(self, "max_drop", parse_drop(self.max_drop).spelling)
 
 
 @dataclass(frozen=True)

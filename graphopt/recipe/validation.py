@@ -112,6 +112,10 @@ def _draft(resolved: ResolvedRecipe) -> Draft:
 
 
 def _build(options: Mapping[str, Any], kind: type[Any], name: str) -> Any:
+    if not options and _is_own(kind) and not any(map(_is_required, dataclasses.fields(kind))):
+        # Nothing is converted, so nothing that could convert is made; that annotations can be
+        # resolved is only in doubt for plugins.
+        return kind()
     try:
         return to_dataclass({kebab(key): value for key, value in options.items()}, kind)
     except NameError as error:
@@ -121,6 +125,15 @@ def _build(options: Mapping[str, Any], kind: type[Any], name: str) -> Any:
             where=f"{kind.__module__}.{kind.__qualname__}",
             hint="import the types of its fields outside `if TYPE_CHECKING:`",
         ) from error
+
+
+def _is_own(kind: type[Any]) -> bool:
+    return kind.__module__.startswith("graphopt.")
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.init and field.default is missing and field.default_factory is missing
 
 
 def _pass_problems(entry: PassEntry, kind: type[Any], index: int) -> list[Problem]:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from graphopt.errors import GraphOptError, PluginError, RecipeError, TargetError
+from graphopt.errors import GraphOptError, PluginError, RecipeError, TargetError, WorkerError
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ OBSERVERS: Kind[type[Observer]] = Kind("observers", "observer", _class("start", 
 COST_MODELS: Kind[type[CostModel]] = Kind("cost_models", "cost model", _class("estimate"))
 READERS: Kind[type[Reader]] = Kind("readers", "reader", _class("accepts", "open"))
 METRICS: Kind[Callable[..., float]] = Kind("metrics", "metric", _pair)
-EXECUTORS: Kind[Callable[[str], Executor]] = Kind("executors", "executor", _pair)
+EXECUTORS: Kind[Callable[[str], Executor]] = Kind(
+    "executors", "executor", _pair, WorkerError, "G601"
+)
 COMMANDS: Kind[click.Command] = Kind("commands", "command", _command, code="G108")
 IMPORTANCE: Kind[type[Importance]] = Kind(
     "importance", "importance criterion", _class("scores", options=True)

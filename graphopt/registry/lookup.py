@@ -42,6 +42,7 @@ BUILTIN_PLUGINS = (
     "graphopt.passes.builtin",
     "graphopt.passes.prune.builtin",
     "graphopt.targets.builtin",
+    "graphopt.workers.builtin",
 )
 """Modules of graphopt itself that implement the hooks that everybody else implements."""
 
@@ -129,7 +130,7 @@ class Registry:
         return self._all(kinds.EXECUTORS)
 
     def executor(self, scheme: str) -> Callable[[str], Executor]:
-        """Return what makes an executor from a URL of that scheme; raises RecipeError G103."""
+        """Return what makes an executor from a URL of that scheme; raises WorkerError G601."""
         return self._find(kinds.EXECUTORS, scheme)[1]
 
     def commands(self) -> dict[str, click.Command]:

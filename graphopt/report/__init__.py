@@ -16,6 +16,12 @@ from graphopt.report.compiling import (
     PassRecord,
     Report,
 )
+from graphopt.report.layers import (
+    KernelRecord,
+    KernelsRecord,
+    LayerRecord,
+    SensitivityRecord,
+)
 from graphopt.report.models import ModelFacts, ModelSummary, Notice, PortFacts
 from graphopt.report.progress import Observe
 from graphopt.report.pruning import OrderRecord, PrunedSite, PruningRecord
@@ -26,6 +32,7 @@ from graphopt.report.quantization import (
     ReturnedOperator,
 )
 from graphopt.report.searching import PointRecord, ScoreRecord, SearchRecord
+from graphopt.report.validating import ValidationRecord
 
 __all__ = [
     "BenchResult",
@@ -35,6 +42,9 @@ __all__ = [
     "DiffResult",
     "Explanation",
     "FigureRecord",
+    "KernelRecord",
+    "KernelsRecord",
+    "LayerRecord",
     "LayerSensitivity",
     "ModelFacts",
     "ModelSummary",
@@ -55,4 +65,6 @@ __all__ = [
     "ReturnedOperator",
     "ScoreRecord",
     "SearchRecord",
+    "SensitivityRecord",
+    "ValidationRecord",
 ]

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphopt.report.layers import KernelsRecord, LayerRecord, SensitivityRecord
     from graphopt.report.models import ModelFacts, Notice
     from graphopt.report.pruning import PruningRecord
     from graphopt.report.quantization import PrecisionRecord
+    from graphopt.report.validating import ValidationRecord
 
 
 @dataclass(frozen=True)
@@ -118,4 +120,10 @@ class Report:
     calibration: CalibrationRecord | None = None
     precision: PrecisionRecord | None = None
     pruning: PruningRecord | None = None
+    layers: tuple[LayerRecord, ...] = ()
+    kernels: KernelsRecord | None = None
+    sensitivity: SensitivityRecord | None = None
+    """Noise per layer, where it was asked for and there was data."""
+    validation: ValidationRecord | None = None
+    """How accuracy was judged, where a largest drop was stated."""
     seconds: float = 0.0

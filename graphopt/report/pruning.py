@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphopt.report.quantities import count, quantity
+
+_BRANCHES = {
+    "remove": "left out",
+    "drop": "its mean",
+    "lin1": "one product",
+    "lin3": "one 3x3 convolution",
+    "merged1": "one product, skip included",
+    "merged3": "one 3x3 convolution, skip included",
+}
+_UNITS = {"latency": "ms", "ram": "bytes", "size": "bytes"}
+
 
 @dataclass(frozen=True)
 class PrunedSite:
@@ -19,6 +31,14 @@ class PrunedSite:
     after: str
     divergence: float
     saved: float
+
+    @property
+    def left(self) -> str:
+        """What is left, in words."""
+        if self.before is None:
+            return _BRANCHES.get(self.after, self.after)
+        number, _, criterion = self.after.partition("@")
+        return f"{number} of {self.before} units by {criterion}"
 
 
 @dataclass(frozen=True)
@@ -66,3 +86,8 @@ class PruningRecord:
     """What the choice rests on: "quantize-first" where options were priced between integers."""
     orders: tuple[OrderRecord, ...] = ()
     """What each order that was tried led to, quantized, with the unpruned model first."""
+
+    def amount(self, value: float) -> str:
+        """Return a value of the goal with its unit."""
+        unit = _UNITS.get(self.metric)
+        return count(value) if unit is None else quantity(value, unit)

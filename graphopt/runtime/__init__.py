@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphopt.runtime.arithmetic import HEAVY, INTEGER_KERNELS, arithmetic, has_packed_integers
+from graphopt.runtime.bounded import RunStoppedError
 from graphopt.runtime.census import Census, Execution, census, open_with_census
 from graphopt.runtime.executed import executed_graph, fill_shapes, made_up_feed
 from graphopt.runtime.partwise import PartwiseSession, open_sparingly
@@ -20,6 +21,7 @@ __all__ = [
     "KernelTimes",
     "PartwiseSession",
     "RaceResult",
+    "RunStoppedError",
     "Session",
     "Timing",
     "arithmetic",

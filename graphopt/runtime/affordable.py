@@ -17,6 +17,8 @@ _MAKERS = ("ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Til
 """Operators whose result may be of any size, as a few numbers say."""
 _MOST_SIZES = 64
 _UNKNOWN_MEMORY = 1 << 40
+_INSIDE_BYTES = 1 << 30
+"""What an inner graph may make of constants while a model is opened."""
 
 
 def demand_affordable(graph: Graph) -> None:
@@ -38,6 +40,15 @@ def demand_affordable(graph: Graph) -> None:
                 where=f"node `{node.label}`",
                 hint="the model cannot be run here, so nothing about it can be checked",
             )
+
+
+def inflates_inside(graph: Graph) -> bool:
+    """Whether an inner graph makes a large tensor out of constants.
+
+    onnxruntime computes such constants when it opens a model, in branches that are never taken too.
+    """
+    inner = (n for n in graph.walk() if n.graph is not graph and n.op in _MAKERS and not n.domain)
+    return any(_least_bytes(node) > _INSIDE_BYTES for node in inner)
 
 
 @functools.cache

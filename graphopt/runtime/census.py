@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import tempfile
 from collections import Counter
@@ -19,15 +21,13 @@ if TYPE_CHECKING:
     from graphopt.targets.base import Target
 
 _TAG = re.compile(r"graphopt_heavy_\d+_")
-_WEIGHTS_APART = {
-    "session.optimized_model_external_initializers_file_name": "executed.data",
-    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
-}
-"""Session entries: constants of the graph that is written go beside it, where nobody reads them."""
+_DATA_FILE = "session.optimized_model_external_initializers_file_name"
+_LEAST_APART = "session.optimized_model_external_initializers_min_size_in_bytes"
 _FAMILY = {
-    "FastGelu": "Gelu", "FusedConv": "Conv", "NhwcFusedConv": "Conv", "NhwcMaxPool": "MaxPool"
+    "FastGelu": "Gelu", "FusedConv": "Conv", "NhwcFusedConv": "Conv", "NhwcMaxPool": "MaxPool",
+    "SkipLayerNormalization": "LayerNormalization",
 }  # fmt: skip
-_ALSO_STANDARD = frozenset({"Gelu"})
+_ALSO_STANDARD = frozenset({"Gelu", "LayerNormalization"})
 """Fused operators that models of newer operator sets may hold themselves."""
 
 
@@ -100,17 +100,25 @@ def open_with_census(graph: Graph, target: Target | None) -> tuple[Session, Cens
     named = graph.copy()
     _tag(named)
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
-        # Beside weights in temporary files only what the runtime changed of them is written.
-        place = ir.temporary_folder(named)
-        config = None if place is not None else _WEIGHTS_APART
-        path = (place or Path(folder)) / f"{Path(folder).name}.onnx"
+        # Weights in temporary files are only referred to from beside them.
+        place = ir.temporary_folder(named) or Path(folder)
+        path, data = (place / f"{Path(folder).name}.{end}" for end in ("onnx", "data"))
+        config = {_DATA_FILE: data.name, _LEAST_APART: "1024"}
         try:
+            _lead_nowhere(data)
             session = open_session(named, target=target, dump=path, config=config)
-            executed = ir.load(path, in_place=True)
+            executed = ir.load(path, in_place=True, values=False)
         finally:
             path.unlink(missing_ok=True)
+            data.unlink(missing_ok=True)
         kernels = Counter(_kernel(n) for n in executed.walk())
         return session, Census(kernels, _match(graph, executed, target))
+
+
+def _lead_nowhere(path: Path) -> None:
+    """Let what is written to a file vanish, where the system can: nobody reads these weights."""
+    with contextlib.suppress(OSError, NotImplementedError):
+        path.symlink_to(os.devnull)
 
 
 def census(graph: Graph, target: Target | None = None) -> Census:

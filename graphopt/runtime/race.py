@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 LEAST_ROUNDS = 3
 """Fewer have no median that one disturbed round could not be."""
-_SLOW = 0.05
-"""Seconds of an inference from which on the first is also timed: caches matter little to it."""
+_SLOW = 0.01
+"""Seconds of a first inference above which another cannot be so short as to need repeating."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,15 @@ def race(
     min_rounds: int = 7,
     max_rounds: int = 200,
     patience: float = math.inf,
+    is_clear: Callable[[Mapping[str, Sequence[float]]], bool] = lambda _: False,
 ) -> RaceResult:
     """Run all contenders in turn, round by round, for about ``seconds`` in total.
 
     A round times every contender once, over enough inferences (about 2 ms) for the clock. The order
     is shuffled, with a fixed seed, and fast contenders run once untimed before they are timed, so
     that none profits from whose caches it finds. After ``patience`` seconds ``LEAST_ROUNDS`` are
-    enough: what takes so long is not lost in the clock's noise.
+    enough: what takes so long is not lost in the clock's noise. ``is_clear`` is shown the samples
+    after every round, in milliseconds, and may end the race.
     """
     repeats = {name: _warm_up(session, feeds[0]) for name, session in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}
@@ -88,6 +90,8 @@ def race(
         shuffled.shuffle(names)
         for name in names:
             samples[name].append(_time(contenders[name], feed, repeats[name]))
+        if is_clear(samples):
+            break
     timings = {name: Timing(statistics.median(s), min(s), len(s)) for name, s in samples.items()}
     return RaceResult(timings, {name: tuple(s) for name, s in samples.items()})
 

@@ -19,7 +19,8 @@ from graphopt.ir import (
     tensor_bytes,
     to_bytes,
 )
-from graphopt.runtime.affordable import demand_affordable
+from graphopt.runtime.affordable import demand_affordable, inflates_inside
+from graphopt.runtime.bounded import MOST_SECONDS, RunStoppedError, may_be_endless, run_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,13 +41,27 @@ _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class Session:
-    """An open model: typed, quiet, one thread unless told otherwise."""
+    """An open model: typed, quiet, one thread unless told otherwise.
+
+    Args:
+        native: onnxruntime's session.
+        folder: must outlive it.
+        threads: that it was opened for.
+        seconds: after which a run is stopped; None: never.
+    """
+
+    seconds: float | None = None
 
     def __init__(
-        self, native: Any, folder: tempfile.TemporaryDirectory[str] | None, threads: int
+        self,
+        native: Any,
+        folder: tempfile.TemporaryDirectory[str] | None,
+        threads: int,
+        seconds: float | None = None,
     ) -> None:
         self.native = native
         self.threads = threads
+        self.seconds = seconds
         if folder is not None:
             weakref.finalize(self, folder.cleanup)
         self.inputs: tuple[tuple[str, tuple[int | str | None, ...], str], ...] = tuple(
@@ -58,10 +73,16 @@ class Session:
         """Run once; returns the named outputs, or all of them.
 
         Raises:
-            ModelError: G215, the runtime rejected the feeds or failed inside.
+            ModelError: G215, the runtime rejected the feeds or failed inside; RunStoppedError, the
+                model has a loop that did not end.
         """
+        names = list(outputs) if outputs else None
         try:
-            return list(self.native.run(list(outputs) if outputs else None, dict(feeds)))
+            if self.seconds is not None:
+                return run_bounded(self.native, feeds, names, self.seconds)
+            return list(self.native.run(names, dict(feeds)))
+        except RunStoppedError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"onnxruntime could not run the model: {_first_line(error)}",
@@ -100,8 +121,12 @@ def open_session(
     """
     import onnxruntime as ort
 
+    seconds = None
     if isinstance(model, Graph):
         demand_affordable(model)
+        seconds = MOST_SECONDS if may_be_endless(model) else None
+        # What a branch would make that is never taken must not be made while opening.
+        fold = fold and not inflates_inside(model)
     ort.set_default_logger_severity(4)
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -130,7 +155,7 @@ def open_session(
         )
     except Exception as error:
         raise explain_failure(error) from error
-    return Session(native, folder, threads)
+    return Session(native, folder, threads, seconds)
 
 
 def _providers(target: Target | None, threads: int) -> list[str | tuple[str, dict[str, str]]]:

@@ -16,12 +16,13 @@ from graphopt.analysis.coupling import axes
 from graphopt.cli.main import main
 from graphopt.errors import GraphOptError
 from graphopt.passes.simplify.fold_constants import FoldConstants
-from graphopt.runtime import open_session
+from graphopt.runtime import RunStoppedError, open_session
 from graphopt.testing import context
 from tests.bad_input.mistakes import write
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tests.bad_input.mistakes import Bench
 
@@ -203,3 +204,108 @@ def test_a_model_in_memory_is_refused_alike() -> None:
     with pytest.raises(GraphOptError, match="this machine has") as raised:
         graphopt.compile(_model("Tile", *BOMBS["Tile"]).SerializeToString())
     assert raised.value.code == "G209"
+
+
+def _endless(rounds: int, inner: Sequence[onnx.NodeProto]) -> onnx.ModelProto:
+    """Return y = x after so many rounds, of which each computes something."""
+    body = h.make_graph(
+        [*inner, h.make_node("Identity", ["going"], ["on"])],
+        "body",
+        [
+            h.make_tensor_value_info("i", TensorProto.INT64, []),
+            h.make_tensor_value_info("going", TensorProto.BOOL, []),
+            h.make_tensor_value_info("s", TensorProto.FLOAT, None),
+        ],
+        [
+            h.make_tensor_value_info("on", TensorProto.BOOL, []),
+            h.make_tensor_value_info("t", TensorProto.FLOAT, None),
+        ],
+    )
+    graph = h.make_graph(
+        [
+            h.make_node("Abs", ["x"], ["a"]),
+            h.make_node("Identity", ["a"], ["b"]),
+            h.make_node("Loop", ["rounds", "", "b"], ["y"], body=body),
+        ],
+        "g",
+        [h.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [h.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(np.array(rounds), "rounds")],
+    )
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+
+
+STEP = h.make_node("Neg", ["s"], ["t"])
+
+
+def test_an_endless_loop_is_stopped_and_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphopt.runtime.session.MOST_SECONDS", 0.3)
+    path = tmp_path / "model.onnx"
+    onnx.save(_endless(1 << 62, [STEP]), path)
+    compiled = graphopt.compile(path, recipe="lossless")
+    told = {notice.code: notice.message for notice in compiled.report.notices}
+    assert "was stopped: it had not ended after 0.3 s" in told["W303"]
+    assert [n.op for n in compiled.graph.nodes()] == ["Abs", "Loop"]
+
+
+def test_a_run_that_takes_all_memory_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphopt.runtime.bounded._MOST_MEMORY", 0.005)
+    graph = ir.from_bytes(
+        _endless(
+            1 << 62,
+            [h.make_node("Concat", ["s", "s", "x"], ["t"], axis=0)],
+        ).SerializeToString()
+    )
+    session = open_session(graph)
+    with pytest.raises(RunStoppedError, match="of this machine's memory"):
+        session.run({"x": np.ones((4096, 4), np.float32)})
+
+
+def test_a_loop_that_ends_is_run_to_its_end() -> None:
+    session = open_session(ir.from_bytes(_endless(3, [STEP]).SerializeToString()))
+    assert session.seconds is not None
+    (found,) = session.run({"x": np.full((1, 4), 2.0, np.float32)})
+    np.testing.assert_array_equal(found, np.full((1, 4), -2.0, np.float32))
+
+
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile"])
+def test_a_bomb_in_a_branch_that_is_not_taken_does_not_go_off(tmp_path: Path, op: str) -> None:
+    inputs, constants = BOMBS[op]
+    then = h.make_graph(
+        [
+            h.make_node(op, inputs, ["big"], name="bomb"),
+            h.make_node("Cast", ["big"], ["float"], to=TensorProto.FLOAT),
+            h.make_node("ReduceMean", ["float"], ["r"], keepdims=0),
+        ],
+        "then",
+        [],
+        [h.make_tensor_value_info("r", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
+    other = h.make_graph(
+        [h.make_node("ReduceMax", ["x"], ["s"], keepdims=0)],
+        "other",
+        [],
+        [h.make_tensor_value_info("s", TensorProto.FLOAT, None)],
+    )
+    graph = h.make_graph(
+        [
+            h.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            h.make_node("IsInf", ["sum"], ["odd"]),
+            h.make_node("If", ["odd"], ["m"], then_branch=then, else_branch=other),
+            h.make_node("Identity", ["x"], ["same"]),
+            h.make_node("Add", ["same", "m"], ["y"]),
+        ],
+        "g",
+        [h.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [h.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    report = graphopt.compile(path, recipe="lossless").report
+    changed = {record.name: record.max_error for record in report.passes if record.max_error}
+    assert all(error <= 1e-6 for error in changed.values())
+    assert "W303" not in {notice.code for notice in report.notices}

@@ -114,7 +114,8 @@ def report() -> r.Report:
 class FakeCompiled:
     report: r.Report
 
-    def save(self, path: Path) -> tuple[Path, Path]:
+    def save(self, path: Path, *, html: bool = False) -> tuple[Path, Path]:
+        assert not html
         path.write_bytes(b"model")
         report = path.with_suffix(".json")
         report.write_text(to_json(self.report), encoding="utf-8")

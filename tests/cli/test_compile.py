@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from graphopt.errors import LimitError, ModelError
+from graphopt.recipe import ResolvedRecipe
 
 if TYPE_CHECKING:
     import types
@@ -114,8 +115,9 @@ def test_every_option_reaches_the_api(run: Callable, api: Any, model: Path) -> N
     args += ["--explain", "n", "--dump-after", "insert-qdq", "dumps", "-o", "out.onnx"]
     assert run("compile", model, *args).code == 0
     resolved, asked = api.calls
-    registry = asked.pop("registry")
-    assert asked == {
+    assert asked.pop("registry") is resolved.pop("registry")
+    assert isinstance(asked.pop("recipe"), ResolvedRecipe)
+    assert resolved == {
         "model": model,
         "target": "x86",
         "data": Path("d.npz"),
@@ -125,20 +127,23 @@ def test_every_option_reaches_the_api(run: Callable, api: Any, model: Path) -> N
             "limits.max-relative-error=0.1",
             "limits.min-snr-db=20.0",
         ),
+    }
+    assert asked == {
+        "model": model,
         "strict": True,
         "measure": False,
         "explain": ("n",),
         "dump_after": "insert-qdq",
         "dump_dir": Path("dumps"),
+        "sensitivity": False,
     }
-    assert resolved["registry"] is registry
     assert Path("out.onnx").exists()
     assert Path("out.json").exists()
 
 
 def test_what_was_not_given_is_left_to_the_recipe(run: Callable, api: Any, model: Path) -> None:
     assert run("compile", model).code == 0
-    assert not {"target", "recipe", "data"} & api.calls[1].keys()
+    assert not {"target", "recipe", "data"} & api.calls[0].keys()
     assert api.calls[1]["measure"] is None
     assert Path("resnet18.host.onnx").exists()
 
@@ -201,7 +206,8 @@ def test_a_failed_limit_is_1_and_writes_only_with_keep(
         def __init__(self) -> None:
             self.report = report
 
-        def save(self, path: Path) -> tuple[Path, ...]:
+        def save(self, path: Path, *, html: bool) -> tuple[Path, ...]:
+            assert not html
             path.write_bytes(b"kept")
             return (path,)
 

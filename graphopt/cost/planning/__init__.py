@@ -13,7 +13,7 @@ from graphopt.cost.planning.plan import (
     plan_execution,
     plan_memory,
 )
-from graphopt.cost.planning.sharing import Sharing, sharing_of
+from graphopt.cost.sharing import Sharing, sharing_of
 
 __all__ = [
     "Execution",

@@ -10,8 +10,8 @@ from graphopt.cost.kernels import group_kernels
 from graphopt.cost.planning.intervals import Interval
 from graphopt.cost.planning.offsets import EFFORT, Placement, place
 from graphopt.cost.planning.order import Ordering, find_order, step_bound
-from graphopt.cost.planning.sharing import Sharing, sharing_of, steps_of, tensor_sizes
 from graphopt.cost.shapes import sized
+from graphopt.cost.sharing import Sharing, sharing_of, steps_of, tensor_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

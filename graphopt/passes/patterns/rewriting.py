@@ -10,7 +10,7 @@ from graphopt.analysis import scalar
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.patterns.search import State
 from graphopt.passes.patterns.terms import Term
-from graphopt.passes.patterns.writing import Writer
+from graphopt.passes.patterns.writing import Writer, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,16 +81,21 @@ class Rule:
     check: Callable[[Match], str | None] | None = None
     because: str = ""
 
+    def made(self, match: Match) -> Term | Value:
+        """Return what is to be written for a match."""
+        return self.replacement if isinstance(self.replacement, Term) else self.replacement(match)
+
 
 def rewrite(graph: Graph, context: Context, rules: Sequence[Rule]) -> PassResult:
     """Apply the first rule that fits wherever one does; explain where one fits and refuses.
 
     Each operator that can be the root of a pattern is tried once, the last one first, so that a
-    pattern takes the longest form it can. What is written is not searched again. Types and shapes
-    are inferred before, and again where operators in between were written. Inner graphs are left
-    alone.
+    pattern takes the longest form it can. What is written is not searched again, and what would be
+    written as it is stays. Types and shapes are inferred before, and again where operators in
+    between were written. Inner graphs are searched too, each for itself: a pattern lies within one
+    level, and reads of the others.
     """
-    return _Sweep(graph, context).run(rules)
+    return _Sweep(graph, context, rules).run()
 
 
 def why_not(pattern: Term, node: Node) -> str | None:
@@ -106,38 +111,50 @@ def why_not(pattern: Term, node: Node) -> str | None:
 
 @dataclass
 class _Sweep:
-    graph: Graph
+    """Searches every level of a graph."""
+
+    root: Graph
     context: Context
+    rules: Sequence[Rule]
     gone: set[Node] = field(default_factory=set)
     counts: dict[str, int] = field(default_factory=dict)
     is_open: bool = False
     """Whether operators were written whose results have no shape yet."""
 
-    def run(self, rules: Sequence[Rule]) -> PassResult:
-        nodes = self.graph.nodes()
-        present = {node.op for node in nodes}
-        by_root: dict[str, list[Rule]] = {}
-        for rule in rules:
-            if rule.pattern.needs <= present:
-                for op in rule.pattern.roots:
-                    by_root.setdefault(op, []).append(rule)
-        roots = self.graph.nodes(*by_root) if by_root else []
-        if not roots:
+    def run(self) -> PassResult:
+        levels = [(graph, by_root) for graph in _levels(self.root) if (by_root := self._on(graph))]
+        if not levels:
             return PassResult(False)
-        ir.infer_shapes(self.graph)
-        self.names = {node.name for node in nodes}
-        self.returned = _returned(self.graph)
-        for node in reversed(roots):
+        ir.infer_shapes(self.root)
+        self.names = {node.name for node in self.root.walk()}
+        for graph, by_root in levels:
+            self._search(graph, by_root)
+        return self._result()
+
+    def _on(self, graph: Graph) -> dict[str, list[Rule]]:
+        """Return the rules that may fit somewhere on a level, by the operators to try them at."""
+        present = {node.op for node in graph.nodes()}
+        by_root: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            if rule.pattern.needs <= present:
+                for op in rule.pattern.roots & present:
+                    by_root.setdefault(op, []).append(rule)
+        return by_root
+
+    def _search(self, graph: Graph, by_root: Mapping[str, Sequence[Rule]]) -> None:
+        self.graph, self.returned = graph, _returned(graph)
+        before = sum(self.counts.values())
+        for node in reversed(graph.nodes(*by_root)):
             if node not in self.gone:
                 self._try(node, by_root[node.op])
-        return self._result()
+        if sum(self.counts.values()) > before:
+            graph.sort()
 
     def _result(self) -> PassResult:
         if not self.counts:
             return PassResult(False)
-        self.graph.sort()
         if self.is_open:
-            ir.infer_shapes(self.graph)
+            ir.infer_shapes(self.root)
         notes = tuple(counted(n, name, "replaced") for name, n in self.counts.items())
         return PassResult(True, notes, {"replaced": sum(self.counts.values())})
 
@@ -146,7 +163,10 @@ class _Sweep:
         for rule in rules:
             for match, reason in self._matches(rule, node):
                 if reason is None:
-                    self._replace(rule, match)
+                    made = rule.made(match)
+                    if isinstance(made, Term) and _is_there(made, match):
+                        continue
+                    self._replace(rule, match, made)
                     self.counts[rule.name] = self.counts.get(rule.name, 0) + 1
                     return
                 refusal = refusal or reason
@@ -164,8 +184,7 @@ class _Sweep:
                 reason = rule.check(match)
             yield match, reason
 
-    def _replace(self, rule: Rule, match: Match) -> None:
-        made = rule.replacement if isinstance(rule.replacement, Term) else rule.replacement(match)
+    def _replace(self, rule: Rule, match: Match, made: Term | Value) -> None:
         result = match.root.outputs[0]
         writer = Writer(self.graph, match.root, match.values, self.names)
         if isinstance(made, Term) and made.roots:
@@ -195,6 +214,18 @@ class _Sweep:
                 if maker is not None and (maker in match.nodes or _is_stored(maker, self.graph)):
                     stack.append(maker)
                 self.graph.drop_constant(value)
+
+
+def _levels(graph: Graph) -> list[Graph]:
+    return [graph, *(inner for node in graph.walk() for inner in node.subgraphs)]
+
+
+def _is_there(made: Term, match: Match) -> bool:
+    """Whether what would be written is, operator by operator, what is there already."""
+    state = State(match.graph, values=match.values)
+    covered = set(match.nodes)
+    ways = spelled(made).find(match.root.outputs[0], state)
+    return any(set(found.nodes) == covered for found in ways)
 
 
 def _is_stored(node: Node, graph: Graph) -> bool:

@@ -98,6 +98,16 @@ class Writer:
         return name
 
 
+def spelled(term: Term) -> Term:
+    """Return a term as the operators that would be written for it."""
+    if isinstance(term, Sum | Product):
+        term = _spelled(term)
+    if not isinstance(term, Op):
+        return term
+    rest = (...,) if term.is_open else ()
+    return Op(term.domain, term.op, *map(spelled, term.parts), *rest, **term.attributes)
+
+
 def _spelled(term: Sum | Product) -> Term:
     """Return a sum or product as operators of two operands, with the number at the end."""
     parts: list[Any] = list(term.parts)

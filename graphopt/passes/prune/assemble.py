@@ -10,6 +10,7 @@ from graphopt.errors import RecipeError
 from graphopt.passes.prune.branches.fit import fit_branches
 from graphopt.passes.prune.branches.linear import Kind
 from graphopt.passes.prune.branches.options import BranchOption, branch_options
+from graphopt.passes.prune.effort import EFFORTS, THOROUGH
 from graphopt.passes.prune.narrow import narrowed
 from graphopt.passes.prune.outputs import output_divergence
 from graphopt.passes.prune.reconstruct.layer_norm import is_touched, match_layer_norms
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph, Node
     from graphopt.passes.base import Context
     from graphopt.passes.prune.branches.fit import Fitted
+    from graphopt.passes.prune.effort import Thoroughness
 
     Array = np.ndarray[Any, Any]
 
@@ -47,11 +49,12 @@ def cut_out(
         kinds: what becomes of branches, by name.
         context: runs the data where branches have to be fitted.
         samples: which samples, by number, are fitted to.
-        fitted: what was fitted for the branches of the original, if their channels all stay.
+        fitted: what was fitted for the branches, with as many channels as are left; None to fit
+            them here.
     """
     made = narrowed(original, cut, context)
     chosen = _named(made, kinds)
-    if fitted is None or any(cut.touches(original.value(b.name)) for b in chosen.values()):
+    if fitted is None:
         fitted = fit_branches(made, list(chosen.values()), context, samples)
     for name, branch in chosen.items():
         _replace(made, branch, kinds[name], fitted[name])
@@ -65,6 +68,7 @@ def assemble(
     kinds: Mapping[str, Kind],
     context: Context,
     samples: Callable[[int], bool] = is_fitted,
+    how: Thoroughness = EFFORTS[THOROUGH],
 ) -> tuple[Graph, dict[str, str]]:
     """Return the smaller model, fitted to the original from its inputs to its outputs.
 
@@ -78,6 +82,7 @@ def assemble(
         kinds: what becomes of branches, by name.
         context: runs the data.
         samples: which samples, by number, are fitted to.
+        how: what a fit is worth.
 
     Returns:
         the model, and how each layer was fitted, by name of its node.
@@ -87,11 +92,11 @@ def assemble(
         return cut_out(original, cut, kinds, context, samples), {}
     made = narrowed(original, cut, context)
     matched = made.copy()
-    methods = _rebuilt(original, made, cut, kinds, context, samples)
+    methods = _rebuilt(original, made, cut, kinds, context, samples, how)
     if not any(is_touched(node, cut) for node in original.nodes()):
         return made, methods
     match_layer_norms(original, matched, cut, context, samples)
-    others = _rebuilt(original, matched, cut, kinds, context, samples)
+    others = _rebuilt(original, matched, cut, kinds, context, samples, how)
     apart = [output_divergence(original, each, context, is_scored) for each in (made, matched)]
     return (matched, others) if (apart[1] or 0.0) < (apart[0] or 0.0) else (made, methods)
 
@@ -103,6 +108,7 @@ def _rebuilt(
     kinds: Mapping[str, Kind],
     context: Context,
     samples: Callable[[int], bool],
+    how: Thoroughness,
 ) -> dict[str, str]:
     """Replace branches of a narrower graph and fit its layers, from inputs to outputs."""
     methods: dict[str, str] = {}
@@ -116,13 +122,15 @@ def _rebuilt(
         waiting = [n for n in waiting if n not in set(before)]
         later = _made_by(waiting, _named(made, names[done:]).values())
         methods |= rebuild(
-            original, made, cut, before, context, samples, later=later, through=through
+            original, made, cut, before, context, samples, how=how, later=later, through=through
         )
         whole = not cut.touches(original.value(branch.name))
         fitted = fit_branches(made, [branch], context, samples, through if whole else None)
         _replace(made, branch, kinds[name], fitted[name])
         methods[name] = f"{kinds[name]}"
-    return methods | rebuild(original, made, cut, waiting, context, samples, through=through)
+    return methods | rebuild(
+        original, made, cut, waiting, context, samples, how=how, through=through
+    )
 
 
 def _made_by(nodes: Iterable[Node], branches: Iterable[Branch]) -> set[str]:

@@ -17,10 +17,12 @@ from graphopt.errors import RecipeError
 from graphopt.passes.base import PassResult, counted
 from graphopt.passes.prune.assemble import assemble, cut_out
 from graphopt.passes.prune.branches.linear import Kind
+from graphopt.passes.prune.effort import AUTO, EFFORTS, THOROUGH, Effort, Thoroughness, criteria_of
 from graphopt.passes.prune.goal import Goal
 from graphopt.passes.prune.narrow import check_removal, choose, consumers_of
 from graphopt.passes.prune.outputs import output_divergence
 from graphopt.passes.prune.reconstruct.moments import moments_of
+from graphopt.passes.prune.result_cache import Result, content_key, kept_result
 from graphopt.passes.prune.samples import USUAL, Fitting, is_scored
 from graphopt.passes.prune.unquantized import unquantized
 from graphopt.types import Effect
@@ -38,13 +40,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-AUTO = "auto"
 Order = Literal["prune-first", "quantize-first", "auto"]
 PRUNE_FIRST: Literal["prune-first"] = "prune-first"
 QUANTIZE_FIRST: Literal["quantize-first"] = "quantize-first"
 BOTH_ORDERS: Literal["auto"] = "auto"
-_TRIED = ("block-obs", "wanda", "l2")
-"""What "auto" stands for; the first is the one that is meant where nothing is tried."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,10 @@ class PruneChannels:
             figure, and what is saved is what it saves between integers), or both to that figure
             ("auto": the model whose quantized outputs diverge least is kept). Layers are fitted in
             float and quantized last either way. Goals of "macs" and "params" are the same in all.
+        effort: how much work choosing and fitting are worth: "thorough" does everything; "normal"
+            scores options on fewer samples, makes one choice into a fitted model, and fits it once,
+            to 512 samples; "quick" tries one criterion and fewer widths as well, and fits every
+            layer by plain least squares.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -90,6 +93,7 @@ class PruneChannels:
     copies: int = USUAL
     refit: bool = True
     order: Order = "prune-first"
+    effort: Effort = THOROUGH
 
     def __post_init__(self) -> None:
         if self.to:
@@ -114,36 +118,70 @@ class PruneChannels:
             idle = (f"nothing removed: only `compile` decides what reaches {self.to}",)
             return PassResult(False, idle if self.to else ())
         ir.infer_shapes(graph)
-        given = graph.copy()
+        made = self._kept(graph.copy(), context, refit=False)
+        metrics = dict(made.metrics)
+        apart = metrics.get("divergence")
+        if self.rebuild and self.refit and self.thoroughness.refits and apart is not None:
+            made = self._kept(graph.copy(), context, refit=True)
+        notes = _notes(int(metrics["units removed"]), len(self.widths), made.fitted, apart)
+        if made.metrics.get("unquantized"):
+            notes.append("Q and DQ taken out, to fit what is left in float")
+        metrics.pop("unquantized", None)
+        graph.assign(made.graph)
+        return PassResult(True, tuple(notes), metrics)
+
+    def _kept(self, given: Graph, context: Context, *, refit: bool) -> Result:
+        """Return what is made of a graph, fitted to some samples or to all; see ``kept_result``."""
+        asked = dataclasses.replace(self, to="", order=PRUNE_FIRST, refit=refit)
+        key = content_key(given, context, "prune-channels", asked, self.plugged_in(context))
+        return kept_result(key, context, lambda: self._made(given, context, refit=refit))
+
+    def plugged_in(self, context: Context) -> list[str]:
+        """Return what says which units go: a plugin may be another one tomorrow."""
+        return sorted(f"{kind.__module__}.{name}" for name, kind in context.importances.items())
+
+    def _made(self, given: Graph, context: Context, *, refit: bool) -> Result:
         bare = unquantized(given, context) if self.rebuild else None
         original = given if bare is None else bare
         coupling = couple(original, context.coupling_rules)
         keeps = self.keeps(original, coupling, context)
-        error = check_removal(original, coupling, keeps, context)
-        kinds, samples = self.kinds(), self.fitting
-        if self.rebuild:
-            made, fitted = assemble(original, coupling, keeps, kinds, context, samples)
-        else:
-            made, fitted = cut_out(original, coupling.cut(keeps), kinds, context, samples), {}
         metrics = {"units removed": float(sum((~keep).sum() for keep in keeps.values()))}
-        if error is not None:
-            metrics["oracle error"] = error
-        apart = output_divergence(given, made, context, is_scored)
+        if bare is not None:
+            metrics["unquantized"] = 1.0
+        kinds, samples = self.kinds(), self.fitting
+        if refit:
+            samples = dataclasses.replace(samples, everything=True)
+        else:
+            error = check_removal(original, coupling, keeps, context)
+            if error is not None:
+                metrics["oracle error"] = error
+        if not self.rebuild:
+            made = cut_out(original, coupling.cut(keeps), kinds, context, samples)
+            fitted: dict[str, str] = {}
+        else:
+            how = self.thoroughness
+            made, fitted = assemble(original, coupling, keeps, kinds, context, samples, how)
+        apart = None if refit else output_divergence(given, made, context, is_scored)
         if apart is not None:
             metrics["divergence"] = apart
-        if self.rebuild and self.refit and apart is not None:
-            samples = dataclasses.replace(samples, everything=True)
-            made, fitted = assemble(original, coupling, keeps, kinds, context, samples)
-        graph.assign(made)
-        notes = _notes(keeps, fitted, apart)
-        if bare is not None:
-            notes.append("Q and DQ taken out, to fit what is left in float")
-        return PassResult(True, tuple(notes), metrics)
+        return Result(made, fitted, metrics)
 
     @property
     def fitting(self) -> Fitting:
         """The samples that are fitted to while others are kept for scores."""
-        return Fitting(self.copies)
+        return Fitting(self.copies, first=self.thoroughness.fitted)
+
+    @property
+    def trying(self) -> Fitting:
+        """The samples that options are fitted to and scored on, while a goal is settled."""
+        how = self.thoroughness
+        copies = self.copies if how.trial_copies == USUAL else how.trial_copies
+        return Fitting(copies, first=how.tried)
+
+    @property
+    def thoroughness(self) -> Thoroughness:
+        """What the effort stands for."""
+        return EFFORTS[self.effort]
 
     def keeps(self, graph: Graph, coupling: Coupling, context: Context) -> dict[str, Array]:
         """Return which units of each group in ``widths`` stay."""
@@ -169,7 +207,7 @@ class PruneChannels:
     @property
     def criteria(self) -> tuple[str, ...]:
         """The criteria to try."""
-        return _TRIED if self.criterion == AUTO else (self.criterion,)
+        return criteria_of(self.criterion, self.effort)
 
     def importance(self, name: str, context: Context) -> Importance:
         """Return a criterion; raises RecipeError G103 when there is none of that name."""
@@ -231,9 +269,8 @@ def _counts(texts: tuple[str, ...]) -> dict[str, tuple[int, str]]:
     return found
 
 
-def _notes(keeps: Mapping[str, Array], fitted: Mapping[str, Any], apart: float | None) -> list[str]:
-    removed = int(sum((~keep).sum() for keep in keeps.values()))
-    notes = [counted(removed, "unit", f"removed from {counted(len(keeps), 'group', '')}".strip())]
+def _notes(removed: int, groups: int, fitted: Mapping[str, Any], apart: float | None) -> list[str]:
+    notes = [counted(removed, "unit", f"removed from {counted(groups, 'group', '')}".strip())]
     methods = list(fitted.values())
     notes += [counted(methods.count(m), "layer", f"fitted by {m}") for m in sorted(set(methods))]
     if apart is not None:

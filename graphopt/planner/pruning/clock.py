@@ -7,6 +7,7 @@ whole model. Parts that are alike (ResNets repeat one) are timed once.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,11 +40,25 @@ class Ledger:
 
     def __init__(self, context: Context, metric: Metric) -> None:
         self._context = context
-        self._metric = metric
-        self._before: float | None = None
+        self.metric = metric
+        self._before: tuple[int, Mapping[str, float]] | None = None
+
+    @property
+    def name(self) -> str:
+        """Hash of the target and the cost model; "" where a plugin's model may change unseen."""
+        cost = self._context.cost
+        kind = type(cost)
+        if kind.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            return ""
+        told = f"{kind.__module__}.{kind.__qualname__} {cost!r} {self._context.target!r}"
+        return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
 
     def total(self, graph: Graph) -> float:
         """Return the figure of a graph: milliseconds, a count, or bytes."""
+        return self.totals(graph)[self.metric]
+
+    def totals(self, graph: Graph) -> dict[str, float]:
+        """Return every figure of a graph, by metric."""
         estimate = self._context.cost.estimate(graph, self._context.target)
         return {
             "latency": estimate.latency_ms.value,
@@ -51,14 +66,15 @@ class Ledger:
             "params": float(parameters(graph)),
             "ram": float(estimate.peak_activation_bytes),
             "size": float(estimate.size_bytes),
-        }[self._metric]
+        }
 
-    def saving(self, graph: Graph, changed: Graph, nodes: Iterable[Node]) -> float:
-        """Return what a changed graph saves; ``nodes``, those that are changed, do not matter."""
+    def savings(self, graph: Graph, changed: Graph, nodes: Iterable[Node]) -> dict[str, float]:
+        """Return what a changed graph saves, by metric; which nodes changed does not matter."""
         del nodes
-        if self._before is None:
-            self._before = self.total(graph)
-        return self._before - self.total(changed)
+        if self._before is None or self._before[0] != id(graph):
+            self._before = id(graph), self.totals(graph)
+        after = self.totals(changed)
+        return {metric: value - after[metric] for metric, value in self._before[1].items()}
 
 
 class Clock:
@@ -74,6 +90,8 @@ class Clock:
         self._feed = feed
         self._known: dict[Any, float] = {}
         self._sized: dict[int, Graph] = {}
+        self.name = ""
+        self.metric = "latency"
 
     def total(self, graph: Graph) -> float:
         """Return the time of a whole model, undisturbed."""
@@ -88,6 +106,10 @@ class Clock:
         }
         result = race(sessions, [self._feed], seconds=seconds, min_rounds=25)
         return 1 / result.speedup_of_quartiles("graph", "original")
+
+    def savings(self, graph: Graph, changed: Graph, nodes: Iterable[Node]) -> dict[str, float]:
+        """Return the milliseconds that a change of some nodes saves, by metric."""
+        return {self.metric: self.saving(graph, changed, nodes)}
 
     def saving(self, graph: Graph, changed: Graph, nodes: Iterable[Node]) -> float:
         """Return what a change of some nodes saves, by racing the parts that differ."""

@@ -41,11 +41,17 @@ class IntegerLedger(Ledger):
         super().__init__(context, metric)
         self._quantize = quantize
 
-    def total(self, graph: Graph) -> float:
-        """Return the figure of a graph once it is quantized."""
+    @property
+    def name(self) -> str:
+        """Hash of the target, the cost model and what quantizes."""
+        plain, identity = super().name, self._quantize.identity
+        return f"{plain}-{identity}" if plain and identity else ""
+
+    def totals(self, graph: Graph) -> dict[str, float]:
+        """Return every figure of a graph once it is quantized, by metric."""
         made = self._quantize(graph)
         ir.infer_shapes(made)
-        return super().total(made)
+        return super().totals(made)
 
 
 class IntegerClock(Clock):

@@ -8,6 +8,7 @@ asked of it, not of its float form.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,12 @@ class Quantizer:
     def roughly(self) -> Quantizer:
         """The same for candidates whose outputs do not matter."""
         return dataclasses.replace(self, samples=_FEW)
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that a quantized form depends on beside the graph."""
+        told = f"{self.context.identity} {self.samples} {self.context.observer!r} {self.steps!r}"
+        return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
 
     def __call__(self, graph: Graph) -> Graph:
         """Return a graph as the steps leave it; ``graph`` is not changed."""

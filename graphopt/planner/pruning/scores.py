@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from graphopt.runtime import open_session
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from graphopt.analysis.divergence import OutputKind
     from graphopt.ir import Graph, Value
     from graphopt.runtime import Session
 
@@ -38,15 +40,27 @@ class Scorer:
     """
 
     def __init__(self, graph: Graph, feeds: Sequence[Feed]) -> None:
-        session = open_session(graph, threads=_THREADS)
-        self._feeds = _batches(graph, session, feeds)
-        self._expected = [session.run(feed) for feed in self._feeds]
-        kinds = {
-            i: kind_of([outputs[i] for outputs in self._expected])
-            for i in range(len(session.outputs) if self._expected else 0)
-        }
-        self._kinds = counted_outputs(kinds)
+        self._graph = graph
+        self._given = feeds
         self.samples = len(feeds)
+
+    @cached_property
+    def _session(self) -> Session:
+        return open_session(self._graph, threads=_THREADS)
+
+    @cached_property
+    def _feeds(self) -> list[Feed]:
+        return _batches(self._graph, self._session, self._given)
+
+    @cached_property
+    def _expected(self) -> list[list[Array]]:
+        return [self._session.run(feed) for feed in self._feeds]
+
+    @cached_property
+    def _kinds(self) -> dict[int, OutputKind]:
+        count = len(self._session.outputs) if self._expected else 0
+        kinds = {i: kind_of([outputs[i] for outputs in self._expected]) for i in range(count)}
+        return counted_outputs(kinds)
 
     def divergence(self, graph: Graph) -> float:
         """Return the divergence of a model's outputs, summed over outputs; infinity if it fails."""

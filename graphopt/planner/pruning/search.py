@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Any
 from graphopt import ir
 from graphopt.analysis.coupling import couple
 from graphopt.errors import PassError
-from graphopt.passes.prune.assemble import cut_out
-from graphopt.passes.prune.branches.linear import Kind
 from graphopt.passes.prune.goal import COUNTED, Goal
-from graphopt.passes.prune.narrow import choose
 from graphopt.passes.prune.prune_channels import PRUNE_FIRST
-from graphopt.passes.prune.samples import is_scored
+from graphopt.passes.prune.result_cache import content_key
 from graphopt.planner.pruning.blocks import build_blocks
 from graphopt.planner.pruning.clock import Clock
 from graphopt.planner.pruning.knapsack import allocate
 from graphopt.planner.pruning.orders import Meters, OrderBook
 from graphopt.planner.pruning.scorebook import ScoreBook, score_path
 from graphopt.planner.pruning.scores import Scorer
+from graphopt.planner.pruning.shaping import kinds_in, shaped, widths_in
 from graphopt.planner.pruning.sites import WidthSite, width_sites
 from graphopt.planner.pruning.trials import Trials
 from graphopt.report import OrderRecord, PrunedSite, PruningRecord
@@ -35,9 +33,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from graphopt.analysis.coupling import Coupling
     from graphopt.ir import Graph
     from graphopt.passes.prune.prune_channels import PruneChannels
+    from graphopt.passes.prune.samples import Fitting
     from graphopt.pipeline import PipelineContext
     from graphopt.planner.pruning.knapsack import Block, Option
     from graphopt.planner.pruning.quantizer import Quantizer
@@ -116,31 +114,27 @@ class _Search:
         self.step = step
         self.context = context
         self.goal = Goal.parse(step.to)
-        feeds = list(_held_out(self.graph, context))
+        feeds = list(_held_out(step.trying, context))
         if not feeds:
-            raise PassError(
-                f"`{step.to}` needs samples: without data nothing says what can go",
-                code="G308",
-                hint="--data FILE, a few hundred unlabelled samples; or a model that still has "
-                "BatchNormalization, and one float input of known size",
-            )
+            raise _without_samples(step, context)
         self.coupling = couple(self.graph, context.coupling_rules)
         timed = measure and self.goal.metric == "latency"
         self.meters = Meters.of(context, self.goal.metric, feeds[0], quantize, timed=timed)
         self.meter = self.meters.final
         self.quantize = quantize
         self.orders = OrderBook()
-        self.book = ScoreBook(Scorer(self.graph, feeds), self._path())
+        key = content_key(self.graph, context, "options", step.trying, step.plugged_in(context))
+        self.book = ScoreBook(Scorer(self.graph, feeds), score_path(key))
 
     def run(self, original: Graph) -> PruningDecision:
-        sites = self._sites()
-        criteria = {n: self.step.importance(n, self.context) for n in self.step.criteria}
-        trials = Trials.prepare(
-            self.graph, self.coupling, sites, self.context, criteria, self.step.fitting
-        )
+        trials = self._trials()
         now = self.meter.total(self.graph)
         self.given = self._figure_of_given(original, now)
         self.limit = self.goal.limit(self.given)
+        if now <= self.limit and self.quantize is None:
+            # What simplified the model was enough: nothing has to be tried.
+            best = _Found((), now, self.step.order)
+            return PruningDecision(self._settled(best), self._record(trials, {}, best, now))
         options = {
             order: self._tried(trials, meter)
             for order, meter in self.meters.prices(self.step.order).items()
@@ -159,9 +153,14 @@ class _Search:
             return now / self.meter.ratio(self.graph, original)
         return self.meter.total(original)
 
-    def _sites(self) -> tuple[WidthSite, ...]:
-        sites = width_sites(self.coupling, self.graph.nodes())
-        return tuple(site for site in sites if not self.step.leaves(site.group))
+    def _trials(self) -> Trials:
+        step, how = self.step, self.step.thoroughness
+        sites = width_sites(self.coupling, self.graph.nodes(), how.near, how.far)
+        free = tuple(site for site in sites if not step.leaves(site.group))
+        criteria = {name: step.importance(name, self.context) for name in step.criteria}
+        return Trials(
+            self.graph, self.coupling, free, self.context, criteria, step.trying, self.book
+        )
 
     def _tried(self, trials: Trials, meter: Meter) -> dict[str, tuple[Option, ...]]:
         """Return the options of every site, each made, timed and scored."""
@@ -170,9 +169,9 @@ class _Search:
         steps = [*trials.widths, *(b for b in trials.branches if b.name not in excluded)]
         for each in self.context.progress(steps, len(steps), "trying what can go"):
             if isinstance(each, WidthSite):
-                made = trials.width_options(each, meter, self.book)
+                made = trials.width_options(each, meter)
             else:
-                made = trials.branch_options(each, meter, self.book)
+                made = trials.branch_options(each, meter)
             found[each.name] = tuple(made)
         return found
 
@@ -203,7 +202,7 @@ class _Search:
         that fear one large loss more, or less, are made as well.
         """
         found: dict[frozenset[Option], _Found] = {}
-        for power in _POWERS:
+        for power in _POWERS[: self.step.thoroughness.finalists]:
             weighed = {
                 name: tuple(dataclasses.replace(o, loss=o.loss**power) for o in each)
                 for name, each in options.items()
@@ -227,7 +226,10 @@ class _Search:
 
     def _settled(self, found: _Found) -> PruneChannels:
         """Return the pass that does what was chosen."""
-        widths, kinds = _widths(found.chosen, self.coupling), _kinds(found.chosen, self.coupling)
+        widths, kinds = (
+            widths_in(found.chosen, self.coupling),
+            kinds_in(found.chosen, self.coupling),
+        )
         return dataclasses.replace(
             self.step,
             to="",
@@ -262,22 +264,10 @@ class _Search:
 
     def _figure(self, trials: Trials, chosen: Sequence[Option], now: float) -> float:
         """Return what the figure would be, from a model with the right shapes."""
-        made = self._shaped(trials, chosen)
+        made = shaped(trials, chosen)
         if isinstance(self.meter, Clock):
             return self.meter.ratio(made, self.graph) * now
         return self.meter.total(made)
-
-    def _shaped(self, trials: Trials, chosen: Sequence[Option]) -> Graph:
-        groups = {group.name: group for group in self.coupling.groups}
-        keeps: dict[str, Array] = {}
-        for name, label in _widths(chosen, self.coupling).items():
-            count, _, by = label.partition("@")
-            criterion = trials.criteria[by]
-            seed = self.context.seed
-            keeps |= choose(groups, {name: int(count)}, trials.moments, criterion, seed)
-        kinds = _kinds(chosen, self.coupling)
-        cut = self.coupling.cut(keeps)
-        return cut_out(self.graph, cut, kinds, self.context, self.step.fitting, trials.fitted)
 
     def _record(
         self,
@@ -321,21 +311,26 @@ class _Search:
         apart = self.book.scorer.divergence(self.quantize(self.graph))
         return OrderRecord("", now, apart, kept=False, why="nothing removed")
 
-    def _path(self) -> Any:
-        dataset = self.context.dataset
-        assert dataset is not None
-        parts = (ir.structural_hash(self.graph), dataset.digest, self.step.criterion)
-        seeds = str(self.context.seed), str(self.step.copies)
-        return score_path(*(p[:16] for p in parts), self.context.version, *seeds)
+
+def _without_samples(step: PruneChannels, context: PipelineContext) -> PassError:
+    few = context.dataset is not None and len(context.dataset) > 0
+    return PassError(
+        f"`{step.to}` needs samples: "
+        + ("one or two do not tell" if few else "without data nothing says")
+        + " what can go",
+        code="G308",
+        hint="--data FILE, a few hundred unlabelled samples; or a model that still has "
+        "BatchNormalization, and one float input of known size",
+    )
 
 
-def _held_out(graph: Graph, context: PipelineContext) -> Iterator[Mapping[str, Array]]:
+def _held_out(samples: Fitting, context: PipelineContext) -> Iterator[Mapping[str, Array]]:
     """Yield the samples that scores are taken on, within the memory there is."""
     if context.dataset is None:
         return
     room = _MOST_SCORED
     for sample, feed in enumerate(context.dataset):
-        if is_scored(sample):
+        if samples.scores(sample):
             room -= sum(values.nbytes for values in feed.values())
             if room < 0:
                 return
@@ -345,13 +340,3 @@ def _held_out(graph: Graph, context: PipelineContext) -> Iterator[Mapping[str, A
 def _all(options: Options) -> Iterator[Option]:
     for each in options.values():
         yield from each
-
-
-def _widths(chosen: Sequence[Option], coupling: Coupling) -> dict[str, str]:
-    groups = {group.name for group in coupling.groups}
-    return {o.site: o.label for o in chosen if o.site in groups}
-
-
-def _kinds(chosen: Sequence[Option], coupling: Coupling) -> dict[str, Kind]:
-    groups = {group.name for group in coupling.groups}
-    return {o.site: Kind(o.label) for o in chosen if o.site not in groups}

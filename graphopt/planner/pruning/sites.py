@@ -21,8 +21,8 @@ _NARROW = 16
 """Widths up to which half of that is tried as well."""
 _NEAR = 0.7
 """Share of the units down to which every width is tried; losses grow faster than what is saved."""
-_MOST_NEAR = 12
-_FAR_WIDTHS = 5
+MOST_NEAR = 12
+FAR_WIDTHS = 5
 """Widths below that which are tried."""
 
 
@@ -46,16 +46,20 @@ class WidthSite:
         return self.group.name
 
 
-def width_sites(coupling: Coupling, nodes: Sequence[Node]) -> tuple[WidthSite, ...]:
+def width_sites(
+    coupling: Coupling, nodes: Sequence[Node], near: int = MOST_NEAR, far: int = FAR_WIDTHS
+) -> tuple[WidthSite, ...]:
     """Return the groups of a graph that can shrink, with the widths worth a try.
 
     Args:
         coupling: of the graph.
         nodes: of the graph, in order.
+        near: widths close to all units that are tried.
+        far: widths further away that are.
     """
     found = []
     for group in coupling.groups:
-        widths = widths_of(group)
+        widths = widths_of(group, near, far)
         if widths:
             values = {axis.value for axis in group.axes}
             touching = (n for n in nodes if not values.isdisjoint((*n.inputs, *n.outputs)))
@@ -63,7 +67,7 @@ def width_sites(coupling: Coupling, nodes: Sequence[Node]) -> tuple[WidthSite, .
     return tuple(found)
 
 
-def widths_of(group: Group) -> tuple[int, ...]:
+def widths_of(group: Group, near: int = MOST_NEAR, far: int = FAR_WIDTHS) -> tuple[int, ...]:
     """Return numbers of units that leave round numbers of channels, ascending; few far ones.
 
     Kernels compute channels in blocks, so that 63 cost more than 64. A unit may be several channels
@@ -80,8 +84,8 @@ def widths_of(group: Group) -> tuple[int, ...]:
         rest = group.size % step
         aligned = [w - rest for w in (*widths, group.size) if w - rest >= group.step]
         widths = sorted({w for w in aligned if _is_balanced(group, w)}, reverse=True) or widths
-    near = [w for w in widths if w >= _NEAR * group.size]
-    chosen = [*_spread(near, _MOST_NEAR), *_spread(widths[len(near) :], _FAR_WIDTHS)]
+    close = [w for w in widths if w >= _NEAR * group.size]
+    chosen = [*_spread(close, near), *_spread(widths[len(close) :], far)]
     return tuple(sorted(chosen))
 
 

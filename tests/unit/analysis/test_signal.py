@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphopt.analysis.metrics import are_classes, negative_mse, psnr, top1
 from graphopt.analysis.reasons import Evidence, TensorUse, reason
 from graphopt.analysis.signal import Codes, CodeUse, Distribution, Noise
 from graphopt.analysis.weights import StoredWeight, weight_facts
@@ -128,15 +127,3 @@ def test_reasons_name_clipping_tails_and_idle_codes() -> None:
     assert said.startswith("51 % of its output `y` are clipped") or "are clipped" in said
     assert reason(Evidence(60.0, 60.0)) == "as accurate as 8 bits can be"
     assert "no single cause" in reason(Evidence(20.0, 20.0))
-
-
-def test_metrics() -> None:
-    outputs = [np.array([[0.1, 0.9]]), np.array([[0.8, 0.2]])]
-    assert top1(outputs, np.array([1, 1])) == 50.0
-    assert are_classes(outputs, np.array([1, 1]))
-    assert not are_classes(outputs, np.array([1, 2]))
-    assert not are_classes(outputs, np.array([1.0, 1.0]))
-    images = [np.zeros((1, 1, 2, 2)), np.ones((1, 1, 2, 2))]
-    labels = np.full((2, 2, 2), 0.1)
-    assert psnr(images, labels) == pytest.approx((20 - 20 * math.log10(0.9)) / 2)
-    assert negative_mse(images, labels) == pytest.approx(-(0.01 + 0.81) / 2)

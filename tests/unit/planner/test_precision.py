@@ -150,13 +150,18 @@ def test_a_drop_of_top1_is_kept_on_labelled_samples() -> None:
     assert record.before < 80
     assert record.after >= 99.5
     # 500 samples less the 128 that were calibrated on.
-    assert record.basis == "372 labelled samples, the original has 100"
+    assert record.basis == "372 validation samples, the original has 100"
 
 
 def test_a_drop_needs_labels_and_a_metric_that_fits() -> None:
     given, data = classes(200, labels=False)
     with pytest.raises(DataError, match="no labels") as caught:
-        compiled(given, "max-drop=1", data=data)
+        compiled(given, "max-drop=1", "metric=top1", data=data)
+    assert caught.value.code == "G216"
+    with pytest.raises(DataError, match="does not decide between classes"):
+        compiled(model(), "max-drop=1")
+    with pytest.raises(DataError, match="no data to judge it on") as caught:
+        graphopt.compile(given, overrides=["limits.max-drop=1"], recipe="lossless")
     assert caught.value.code == "G216"
     data["labels"] = np.zeros((200, 4), np.float32)
     with pytest.raises(RecipeError, match="not the class numbers"):
@@ -186,7 +191,8 @@ def test_a_metric_of_a_plugin_is_asked() -> None:
     assert record is not None
     assert (record.measure, record.unit, record.limit) == ("exact", "", pytest.approx(0.99))
     assert record.after >= 0.99
-    assert set(asked) == {172}
+    # All 172 that were not calibrated on, and for the interval with each of 20 groups left out.
+    assert set(asked) == {172, 164, 163}
 
 
 def test_too_few_labels_for_the_drop_are_a_warning() -> None:

@@ -66,21 +66,28 @@ def nested_choices(
 ) -> Iterator[Array]:
     """Yield which units stay for several counts, in descending order of them.
 
-    What goes for one count is not begun anew for the next, so many cost little more than one; the
-    swaps of each are its own.
+    Chunks go by the same schedule whatever is asked for, and a count between two takes a part of
+    the next: what stays for a count does not depend on which others were asked for. So many counts
+    cost little more than one; the swaps of each are its own.
     """
     cells = np.zeros(evidence.units, dtype=np.int64) if cells is None else cells
     parts = np.unique(cells)
     smallest = int(np.unique(cells, return_counts=True)[1].min())
+    chunk = _chunk(evidence.units, parts.size)
     kept = np.ones(evidence.units, dtype=bool)
+    scores: Array | None = None
     gone = 0
     for count in sorted(counts, reverse=True):
         wanted = min(max(evidence.units - count, 0) // max(parts.size, 1), smallest - 1)
-        while gone < wanted:
-            step = min(_chunk(evidence.units, parts.size), wanted - gone)
-            kept = _without(kept, criterion.scores(evidence, kept), cells, step)
-            gone += step
-        yield _exchanged(evidence, criterion, kept, cells)
+        while wanted - gone >= chunk:
+            scores = criterion.scores(evidence, kept) if scores is None else scores
+            kept, scores = _without(kept, scores, cells, chunk), None
+            gone += chunk
+        found = kept
+        if wanted > gone:
+            scores = criterion.scores(evidence, kept) if scores is None else scores
+            found = _without(kept, scores, cells, wanted - gone)
+        yield _exchanged(evidence, criterion, found, cells)
 
 
 def _chunk(units: int, parts: int) -> int:

@@ -109,9 +109,13 @@ class MomentSums:
         rows = rows - self._shift
         inputs = rows[:, :, : self._features]
         self._sum += rows.sum(axis=1, dtype=np.float64)
-        self._square += np.matmul(inputs.transpose(0, 2, 1), rows)
-        outputs = rows[:, :, self._features :].astype(np.float64)
-        self._power_out += np.square(outputs).sum(axis=1)
+        cut, turned = self._features, inputs.transpose(0, 2, 1)
+        # A product with itself takes half the time of one with all rows.
+        self._square[:, :, :cut] += np.matmul(turned, inputs)
+        if rows.shape[2] > cut:
+            outputs = rows[:, :, cut:]
+            self._square[:, :, cut:] += np.matmul(turned, outputs)
+            self._power_out += np.square(outputs.astype(np.float64)).sum(axis=1)
         self._rows += rows.shape[1]
 
     def result(self) -> Moments | None:

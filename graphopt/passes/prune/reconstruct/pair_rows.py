@@ -111,10 +111,18 @@ class PairRows:
 
 
 class Crops:
-    """Collects rows of a pair: of each sample a square of positions."""
+    """Collects rows of a pair: of each sample a square of positions.
 
-    def __init__(self, pair: Pair, room: int = ROOM) -> None:
+    Args:
+        pair: is fitted.
+        room: bytes of rows.
+        most: samples, copies of images among them; 0 for all.
+    """
+
+    def __init__(self, pair: Pair, room: int = ROOM, most: int = 0) -> None:
         self.pair = pair
+        self._most = most
+        self._seen = 0
         self._room = room
         self._parts: list[PairRows] = []
         self._count = 0
@@ -128,8 +136,9 @@ class Crops:
 
     def take(self, given: Batch, wanted: Batch, seed: int) -> None:
         """Take in a batch, while there is room."""
-        if self._room < 0:
+        if self._room < 0 or (self._most and self._seen >= self._most):
             return
+        self._seen += len(given.samples)
         layer, first, second = self.pair.layer, self.pair.first, self.pair.second
         target = wanted.tensors[layer.total]
         source = given.tensors[first.source.name]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_ROUNDS = 4
+ROUNDS = 4
 _STEPS = 12
 """Conjugate gradients of one round."""
 _HALVINGS = 3
@@ -53,14 +53,20 @@ class PairFit:
     errors: tuple[float, float]
 
 
-def fit_pair(pair: Pair, rows: PairRows) -> PairFit | None:
-    """Return weights that do better on left-out samples; None where none were found."""
+def fit_pair(pair: Pair, rows: PairRows, rounds: int = ROUNDS) -> PairFit | None:
+    """Return weights that do better on left-out samples; None where none were found.
+
+    Args:
+        pair: the products.
+        rows: that both see.
+        rounds: how often both are fitted in turn, at most.
+    """
     arrays = (rows.inputs, rows.totals, *([] if rows.skips is None else [rows.skips]))
     finite = all(bool(np.isfinite(array).all()) for array in arrays)
     if not finite or rows.left_out.all() or not rows.left_out.any():
         return None
     try:
-        return _Problem(pair, rows).solved()
+        return _Problem(pair, rows).solved(rounds)
     except np.linalg.LinAlgError:
         return None
 
@@ -89,6 +95,8 @@ class _Problem:
         self.u = second.reshape(-1, self.taps, second.shape[1]).transpose(1, 0, 2).copy()
         self.d = pair.second.bias()[0].astype(np.float32)
         self.groups = groups
+        self.seen = np.ascontiguousarray(rows.places[self.fitted].T)
+        self.readers = _readers(self.seen, rows.inputs.shape[1])
 
     # -- forward ---------------------------------------------------------------------------
 
@@ -106,10 +114,10 @@ class _Problem:
 
     def product(self, hidden: Array, which: Array) -> Array:
         """Return what the taps of the second product make of hidden values, without d."""
-        places = self.rows.places[which]
-        total = np.zeros((len(places), self.u.shape[2]), np.float32)
-        for tap in range(self.taps):
-            total += hidden[places[:, tap]] @ self.u[tap]
+        seen = self.seen if which is self.fitted else self.rows.places[which].T
+        total = np.zeros((seen.shape[1], self.u.shape[2]), np.float32)
+        for places, weight in zip(seen, self.u, strict=True):
+            total += hidden.take(places, axis=0) @ weight
         return total
 
     def residual(self, hidden: Array, which: Array) -> Array:
@@ -135,7 +143,7 @@ class _Problem:
 
     # -- rounds ----------------------------------------------------------------------------
 
-    def solved(self) -> PairFit | None:
+    def solved(self, rounds: int) -> PairFit | None:
         """Take rounds while they help on left-out samples."""
         pre = self.pre(self.v, self.c)
         hidden = self.hidden(pre)
@@ -143,7 +151,7 @@ class _Problem:
             return None
         before = least = self.error(hidden, self.left)
         found = None
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             stepped = self.step_first(pre, hidden)
             if stepped is None:
                 break
@@ -210,13 +218,12 @@ class _Problem:
         return self.product(padded, self.fitted)
 
     def _backward(self, missed: Array, slope: Array) -> tuple[Array, Array]:
-        places = self.rows.places[self.fitted]
-        back = np.zeros((len(slope) + 1, slope.shape[1]), np.float32)
-        for tap in range(self.taps):
-            # Through one tap every place is seen once at most; only the first row, which is
-            # outside, is seen more often, and forgotten.
-            back[places[:, tap]] += missed @ self.u[tap].T
-        inner = (back[1:] * slope).reshape(len(slope), self.groups, -1).transpose(1, 0, 2)
+        back = np.zeros_like(slope)
+        made = np.zeros((len(missed) + 1, slope.shape[1]), np.float32)
+        for readers, weight in zip(self.readers, self.u, strict=True):
+            np.matmul(missed, weight.T, out=made[1:])
+            back += made.take(readers, axis=0)
+        inner = (back * slope).reshape(len(slope), self.groups, -1).transpose(1, 0, 2)
         return np.matmul(self.white.transpose(0, 2, 1), inner), inner.sum(axis=1)
 
     def _conjugate(self, slope: Array, missed: Array) -> tuple[Array, Array]:
@@ -250,3 +257,20 @@ class _Problem:
 
 def _dot(one: tuple[Array, Array], other: tuple[Array, Array]) -> float:
     return float(sum(np.vdot(a, b) for a, b in zip(one, other, strict=True)))
+
+
+def _readers(seen: Array, places: int) -> Array:
+    """Return one more than the row that sees each place through each tap; 0 where none does.
+
+    Through one tap a place is seen once at most; 0 among those seen is outside.
+
+    Args:
+        seen: one more than the place, int64 [taps, rows].
+        places: how many there are.
+
+    Returns:
+        int64 [taps, places].
+    """
+    found = np.zeros((len(seen), places + 1), dtype=np.int64)
+    np.put_along_axis(found, seen, np.arange(1, seen.shape[1] + 1)[None], axis=1)
+    return np.ascontiguousarray(found[:, 1:])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from graphopt.passes.prune.effort import EFFORTS, THOROUGH
 from graphopt.passes.prune.reconstruct.cross_validation import best_ridge, joined
 from graphopt.passes.prune.reconstruct.layers import ROWS_BYTES, Gathering, Layer, layer_of
 from graphopt.passes.prune.reconstruct.least_squares import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from graphopt.analysis.coupling import Cut
     from graphopt.ir import Graph, Node, Value
     from graphopt.passes.base import Context
+    from graphopt.passes.prune.effort import Thoroughness
     from graphopt.passes.prune.reconstruct.rows import MatrixProduct
 
     Array = np.ndarray[Any, Any]
@@ -66,7 +68,7 @@ def rebuild(
     method: Method = "least-squares",
     ridge: float = RIDGE,
     compensate: bool = True,
-    rectify: bool = True,
+    how: Thoroughness = EFFORTS[THOROUGH],
     later: Collection[str] = (),
     through: tuple[Walk, Walk] | None = None,
 ) -> dict[str, Method]:
@@ -82,7 +84,7 @@ def rebuild(
         method: what is fitted; with fewer rows than features "bias" stands in for least squares.
         ridge: for enough rows.
         compensate: whether sums with a skip connection are fitted where there are any.
-        rectify: whether errors that a Relu or Clip takes away are let be.
+        how: whether errors that a Relu or Clip takes away are let be, and pairs of layers fitted.
         later: names of tensors that change after this, by another call or a new operator.
         through: walks through both graphs that were begun before; see ``walk_both``.
 
@@ -101,7 +103,7 @@ def rebuild(
         ready = [p for p in todo if not behind(p[1].source) and not behind(p[1].node.inputs[1])]
         wave = _affordable(ready)
         layers = [layer_of(*each, behind if compensate else None) for each in wave]
-        for each in _measure(layers, walked, context, rectify):
+        for each in _measure(layers, walked, context, how.rectify):
             made = _fitted(each, method, ridge)
             if made is not None:
                 product = each.layer.after
@@ -109,7 +111,7 @@ def rebuild(
                 write(pruned, product, made.weight, made.bias if intercept else None)
                 done[product.node.label] = made.method
         solved = [p for p in wave if done.get(p[1].node.label) == "least-squares"]
-        _fit_pairs(pruned, solved, todo, behind, walked, context)
+        _fit_pairs(pruned, solved, todo, behind, walked, context, how)
         todo = [each for each in todo if each not in wave]
     return done
 
@@ -121,14 +123,15 @@ def _fit_pairs(
     behind: Callable[[Value | None], bool],
     through: tuple[Walk, Walk],
     context: Context,
+    how: Thoroughness,
 ) -> None:
     """Fit layers that lost outputs once more, together with the one that reads them."""
     seconds = {after.node: (before, after, columns) for before, after, columns in todo}
-    narrowed = [a for b, a, columns in solved if len(columns) < b.groups * b.outputs]
+    narrowed = [a for b, a, columns in solved if len(columns) < b.groups * b.outputs and how.pairs]
     pairs = [pair for a in narrowed if (pair := pair_of(a, seconds, behind)) is not None]
     if not pairs:
         return
-    found = [Crops(pair, ROOM // len(pairs)) for pair in pairs]
+    found = [Crops(pair, ROOM // len(pairs), how.pair_samples) for pair in pairs]
     wanted = through[0].tensors([each.pair.layer.total for each in found])
     given = through[1].tensors([name for each in found for name in each.read])
     for targets, values in zip(wanted, given, strict=True):
@@ -136,7 +139,7 @@ def _fit_pairs(
             each.take(values, targets, context.seed)
     for each in found:
         rows = each.rows()
-        made = fit_pair(each.pair, rows) if rows is not None else None
+        made = fit_pair(each.pair, rows, how.pairs) if rows is not None else None
         if made is not None:
             write(pruned, each.pair.first, made.first, made.first_bias)
             write(pruned, each.pair.second, made.second, made.second_bias)

@@ -128,7 +128,8 @@ def test_a_rule_that_refuses_leaves_the_place_to_the_next() -> None:
         ("a=Neg(x) y=Neg(a)", Rule("r", op.Neg(-x), lambda match: x * 1.0), "Identity"),
         ("y=Mul(x,x)", Rule("r", x**2, op.Abs(x) ** 2), "Abs Mul"),
         ("y=Mul(x,row)", Rule("r", x * Const("w"), lambda m: x / (1 / m.array("w"))), "Div"),
-        ("y=Mul(x,half)", Rule("r", x * Number("w"), lambda m: x * 0.5 * m.number("w") * 2), "Mul"),
+        ("a=Neg(x) y=Mul(a,half)", Rule("r", -x * Number("w"),
+                                        lambda m: x * -0.5 * m.number("w") * 2), "Mul"),
         ("a=Relu(x) y=Exp(a)", Rule("r", op.Exp(op.Relu(x).named("n")),
                                     lambda m: op.Exp(op.Max(m.node("n") and x, 0.0))), "Max Exp"),
         ("y=Clip(x,,half)", Rule("r", op.Clip(x, None, y), op.Min(x, y)), "Min"),
@@ -140,6 +141,62 @@ def test_what_is_written(body: str, rule: Rule, wanted: str) -> None:
     assert " ".join(ops(after)) == wanted
     assert all(v.dtype is not None and v.shape is not None for v in after.values())
     assert len({n.label for n in after.nodes()}) == len(after.nodes())
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        ("y=Mul(x,half)", Rule("r", x * Number("w"), lambda m: x * m.number("w"))),
+        ("y=Mul(half,x)", Rule("r", x * 0.5, op.Mul(x, 0.5))),
+        ("a=Neg(x) y=Exp(a)", Rule("r", op.Exp(-x), op.Exp(-x))),
+        ("y=Add(x,row)", Rule("r", op.Add(x, y), x + y)),
+    ],
+)
+def test_what_would_be_written_as_it_is_stays(body: str, rule: Rule) -> None:
+    applied(model(body), rule, modified=False)
+
+
+def test_another_spelling_or_attribute_is_written() -> None:
+    after, _ = applied(model("y=Div(x,half)"), Rule("r", x * 2.0, x * 2.0))
+    assert ops(after) == ["Mul"]
+    after = model("y=Softmax<axis=1>(x)")
+    rule = Rule("r", op.Softmax(x, axis=1), op.Softmax(x))
+    assert rewrite(after, context(), [rule]).modified
+    assert not rewrite(after, context(), [rule]).modified
+
+
+INNER = (
+    "c = Abs(x) b = Cast<to=9>(half) y = If(b) <then_branch = t () => (float[A,4] r) "
+    "{ n = Neg(c)  e = Exp(n)  p = Add(e, one)  r = Reciprocal(p) }, "
+    "else_branch = f () => (float[B,4] s) { s = Neg(c) }>"
+)
+
+
+def test_inner_graphs_are_rewritten_each_for_itself() -> None:
+    after, reasons = applied(model(INNER, "float[C,4] y"), SIGMOID)
+    branch, other = after.nodes("If")[0].subgraphs
+    assert ops(branch) == ["Sigmoid"]
+    assert branch.outputs[0].name == "r"
+    assert ops(other) == ["Neg"]
+    assert list(reasons.values()) == ["one operator for four"]
+    assert not rewrite(after, context(), [SIGMOID]).modified
+
+
+def test_a_pattern_does_not_cross_levels() -> None:
+    across = INNER.replace("n = Neg(c)  e = Exp(n)  p = Add(e, one)  ", "").replace(
+        "c = Abs(x)", "n = Neg(x)  e = Exp(n)  c = Add(e, one)"
+    ).replace("Reciprocal(p)", "Reciprocal(c)")  # fmt: skip
+    applied(model(across, "float[C,4] y"), SIGMOID, modified=False)
+
+
+def test_the_body_of_a_loop_is_rewritten() -> None:
+    body = (
+        "three = Constant<value_int=3>() y = Loop(three, , x) <body = b (int64 i, bool go, "
+        "float[D,4] s) => (bool on, float[E,4] r) { on = Identity(go) n = Neg(s) e = Exp(n) "
+        "p = Add(e, one) r = Reciprocal(p) }>"
+    )
+    after, _ = applied(model(body, "float[F,4] y"), SIGMOID)
+    assert ops(after.nodes("Loop")[0].subgraphs[0]) == ["Identity", "Sigmoid"]
 
 
 def test_a_function_may_make_the_value_itself() -> None:

@@ -155,7 +155,7 @@ def test_a_pair_does_better_than_its_layers_one_by_one(
         original, pruned, cut = made(ALL[name])
         with monkeypatch.context() as patch:
             if alone:
-                patch.setattr(sequential, "fit_pair", lambda pair, rows: None)
+                patch.setattr(sequential, "fit_pair", lambda *_: None)
             ctx = context(data=samples(original, 400), model=original)
             rebuild(original, pruned, cut, original.nodes(), ctx, lambda sample: True)
         wanted, found = (open_session(g).run(fresh)[0] for g in (original, pruned))

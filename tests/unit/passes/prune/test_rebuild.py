@@ -9,6 +9,7 @@ import pytest
 
 from graphopt import ir
 from graphopt.analysis.coupling import Axis, Cut
+from graphopt.passes.prune.effort import Thoroughness
 from graphopt.passes.prune.reconstruct.layer_norm import match_layer_norms
 from graphopt.passes.prune.reconstruct.moments import moments_of
 from graphopt.passes.prune.reconstruct.products import refit_consumers
@@ -120,7 +121,7 @@ def test_each_layer_is_fitted_on_what_the_pruned_graph_gives_it() -> None:
     data = samples(model, 400)
     ctx = context(data=data, model=model)
     nodes = model.nodes("Gemm", "MatMul")[1:]
-    done = rebuild(model, pruned, cut, nodes, ctx, EVERY, ridge=0.0, rectify=False)
+    done = rebuild(model, pruned, cut, nodes, ctx, EVERY, ridge=0.0, how=Thoroughness(rectify=False))
     assert len(done) == 2
     probe = pruned.copy()
     probe.set_outputs([probe.value("r1")])
