@@ -32,6 +32,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask import config
 from distributed import LocalCluster
 from graphopt_dask.cluster import Cluster
 
@@ -105,8 +106,13 @@ def far_pool(cluster: LocalCluster) -> Cluster:
 @contextmanager
 def dask(workers: int, folder: Path) -> Iterator[LocalCluster]:
     """Run a cluster whose workers have each done a compile."""
+    # Otherwise a worker that is away when this is over, after any death, is not started again.
+    patience = {"distributed.deploy.lost-worker-timeout": "1 hour"}
     address = "127.0.0.1:0"
-    with LocalCluster(workers, threads_per_worker=1, dashboard_address=address) as cluster:
+    with (
+        config.set(patience),
+        LocalCluster(workers, threads_per_worker=1, dashboard_address=address) as cluster,
+    ):
         with Crew(far_pool(cluster), executor="dask") as crew:
             first = candidates(crew, folder)[-1]
             list(crew.map(compiled, [first] * 3 * workers))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphopt.errors import DataError, LimitError, PassError, RecipeError
 from graphopt.planner.plan import FLOAT, Plan
-from graphopt.report import Notice, ValidationRecord
+from graphopt.report import Notice
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from graphopt.planner.precision import Budget
     from graphopt.recipe import Limits
     from graphopt.registry import Registry
-    from graphopt.report import CandidateRecord, PrecisionRecord
+    from graphopt.report import CandidateRecord, PrecisionRecord, ValidationRecord
 
 _MARGIN_DB = 3.0
 """A candidate that was this much above the limit on a few samples is not checked on all."""
@@ -74,21 +74,9 @@ class Stated:
         guard = self.guard(verifier)
         if guard is None:
             return None
-        score = guard.score(verifier.open(graph)[0])
-        return ValidationRecord(
-            origin=guard.about.dataset.origin,
-            samples=guard.total,
-            dropped=guard.about.dropped,
-            calibration_samples=guard.calibration_samples,
-            digest=guard.about.dataset.digest,
-            stated=str(self.limits.max_drop),
-            allowed=guard.allowed,
-            original=guard.original.record.value,
-            score=score.record,
-            kept=guard.holds(score),
-            certain=guard.certain(score),
-            guarantee=guard.guarantee(score),
-        )
+        from graphopt.pipeline.validation import validation_record
+
+        return validation_record(guard, guard.score(verifier.open(graph)[0]))
 
     def keep(
         self,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.cost.shapes import sized
+from graphopt.cost.shapes import sized_once
 from graphopt.report import KernelRecord, KernelsRecord, LayerRecord
 from graphopt.runtime import HEAVY
 
@@ -48,7 +48,7 @@ class Anatomy:
     @classmethod
     def of(cls, graph: Graph, estimate: Estimate) -> Anatomy:
         """Find the nodes of the kernels of an estimate, and which kernel reads which."""
-        known, _ = sized(graph, {})
+        known, _ = sized_once(graph, {})
         nodes = {node.label: node for node in reversed(known.nodes())}
         covered = [[nodes[n] for n in k.nodes if n in nodes] for k in estimate.kernels]
         mains = tuple(_main(group) for group in covered)
@@ -168,34 +168,83 @@ def told_by_layer(
 
 def layer_records(before: Anatomy, after: Anatomy, reasons: Reasons) -> tuple[LayerRecord, ...]:
     """Return a row for each kernel of the original, and for each that only the result has."""
-    became, covers = _matched(before, after)
-    weight_only = {o.node for o in reasons.operators if o.execution == "weight-only"}
-    noise = {n.node: n.isolated_db for n in _sensitivities(reasons)}
-    why = reasons.of()
-    rows = []
-    for index, record in enumerate(before.records):
-        names = _all_names(before, index)
-        found = became.get(index, ())
-        main = max(found, key=lambda i: (after.records[i].node == record.node, i), default=None)
-        rows.append(
-            LayerRecord(
-                node=record.node,
-                op=record.op,
-                kernel_before=record.kernel,
-                kernel_after=after.records[main].kernel if main is not None else "",
-                precision_before=record.precision,
-                precision_after=_precision(after, main, weight_only),
-                channels_before=before.channels(index),
-                channels_after=after.channels(main) if main is not None else None,
-                latency_before_us=record.latency_us,
-                latency_after_us=sum(after.records[i].latency_us for i in found),
-                snr_db=next((noise[n] for n in names if n in noise), None),
-                why=why(names) or ("" if found else _gone(record, covers.get(index), after)),
-            )
-        )
-    matched = {i for found in became.values() for i in found}
+    rows = _Rows(before, after, reasons)
+    matched = {i for found in rows.became.values() for i in found}
     added = (i for i in range(len(after.records)) if i not in matched)
-    return (*rows, *(_added(after, i, why, weight_only) for i in added))
+    return (*map(rows.of, range(len(before.records))), *map(rows.added, added))
+
+
+class _Rows:
+    """Makes the rows of the layers."""
+
+    def __init__(self, before: Anatomy, after: Anatomy, reasons: Reasons) -> None:
+        self.before = before
+        self.after = after
+        self.became, self.covers = _matched(before, after)
+        self._weight_only = {o.node for o in reasons.operators if o.execution == "weight-only"}
+        self._noise = {n.node: n.isolated_db for n in _sensitivities(reasons)}
+        self._why = reasons.of()
+
+    def of(self, index: int) -> LayerRecord:
+        """Return the row of a kernel of the original."""
+        record, names = self.before.records[index], _all_names(self.before, index)
+        found = [self.after.records[i] for i in self.became.get(index, ())]
+        main = self._main(index)
+        channels = self.before.channels(index)
+        left = self.after.channels(main) if main is not None else None
+        return LayerRecord(
+            node=record.node,
+            op=record.op,
+            kernel_before=record.kernel,
+            kernel_after=self.after.records[main].kernel if main is not None else "",
+            precision_before=record.precision,
+            precision_after=self._precision(main),
+            channels_before=channels,
+            channels_after=left,
+            latency_before_us=record.latency_us,
+            latency_after_us=sum(k.latency_us for k in found),
+            snr_db=next((self._noise[n] for n in names if n in self._noise), None),
+            why=self._reason(index, names, is_pruned=bool(channels and left and left < channels)),
+        )
+
+    def added(self, index: int) -> LayerRecord:
+        """Return the row of a kernel that only the result has."""
+        record = self.after.records[index]
+        return LayerRecord(
+            node=record.node,
+            op=record.op,
+            kernel_before="",
+            kernel_after=record.kernel,
+            precision_before="",
+            precision_after=self._precision(index),
+            channels_before=None,
+            channels_after=self.after.channels(index),
+            latency_before_us=0.0,
+            latency_after_us=record.latency_us,
+            why=self._why(self.after.names[index]),
+        )
+
+    def _main(self, index: int) -> int | None:
+        """Return which of the kernels that a layer became does its work."""
+        node, found = self.before.records[index].node, self.became.get(index, ())
+        return max(found, key=lambda i: (self.after.records[i].node == node, i), default=None)
+
+    def _precision(self, index: int | None) -> str:
+        if index is None:
+            return ""
+        record = self.after.records[index]
+        return "weight-only" if record.node in self._weight_only else record.precision
+
+    def _reason(self, index: int, names: Iterable[str], *, is_pruned: bool) -> str:
+        said = self._why(names)
+        if is_pruned and "pruned: " not in said:
+            said = "; ".join(filter(None, ["pruned: with the layers it is coupled to", said]))
+        if said or index in self.became:
+            return said
+        if index in self.covers:
+            return f"done by the kernel of `{self.after.records[self.covers[index]].node}`"
+        is_copy = not self.before.records[index].node
+        return "a copy between layouts that is not needed any more" if is_copy else ""
 
 
 def _matched(
@@ -209,51 +258,25 @@ def _matched(
     became: dict[int, list[int]] = defaultdict(list)
     covers: dict[int, int] = {}
     for index, names in enumerate(after.names):
-        found = [by_name[name] for name in names if name in by_name]
+        known = (*names, *_stands_for(after.mains[index]))
+        found = [by_name[name] for name in known if name in by_name]
         if found:
             became[found[0]].append(index)
         covers.update((f, index) for f in found[1:])
-    return became, covers
+    return dict(became), covers
 
 
-def _added(
-    after: Anatomy, index: int, why: Callable[[Iterable[str]], str], weight_only: set[str]
-) -> LayerRecord:
-    record = after.records[index]
-    return LayerRecord(
-        node=record.node,
-        op=record.op,
-        kernel_before="",
-        kernel_after=record.kernel,
-        precision_before="",
-        precision_after=_precision(after, index, weight_only),
-        channels_before=None,
-        channels_after=after.channels(index),
-        latency_before_us=0.0,
-        latency_after_us=record.latency_us,
-        why=why(after.names[index]),
-    )
-
-
-def _precision(after: Anatomy, index: int | None, weight_only: set[str]) -> str:
-    if index is None:
-        return ""
-    record = after.records[index]
-    return "weight-only" if record.node in weight_only else record.precision
-
-
-def _gone(record: KernelRecord, by: int | None, after: Anatomy) -> str:
-    """Return what became of a kernel that is not there any more."""
-    if by is not None:
-        return f"done by the kernel of `{after.records[by].node}`"
-    return "" if record.node else "a copy between layouts that is not needed any more"
+def _stands_for(node: Node | None) -> list[str]:
+    """Return what a node that a rewrite made may be named after (patterns/building.py)."""
+    outputs = node.outputs if node is not None else ()
+    return [v.name.removesuffix(f"_{node.op.lower()}") for v in outputs if node is not None]
 
 
 def _all_names(anatomy: Anatomy, index: int) -> tuple[str, ...]:
     """Return the names of a kernel's nodes, results, and of the weights of its main operator."""
     main = anatomy.mains[index]
     weights = (v.name for v in main.inputs[1:] if v is not None) if main is not None else ()
-    return (*anatomy.names[index], *weights)
+    return (*weights, *anatomy.names[index])
 
 
 def _sensitivities(reasons: Reasons) -> Iterable[LayerSensitivity]:

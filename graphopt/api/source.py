@@ -47,6 +47,7 @@ def read_model(source: ModelSource, sizes: ModelSizes | None = None) -> tuple[Gr
         graph, name = ir.from_bytes(source), "model"
     else:
         graph, name = ir.load(Path(source)), str(source)
+        ir.hash_ahead(graph)
     with naming(name, graph):
         ir.verify(graph)
         _check_opset(graph)

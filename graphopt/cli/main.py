@@ -79,8 +79,9 @@ def main(args: Sequence[str] | None = None) -> int:
         141 whoever read the output has gone.
     """
     if args is None:
-        # A process of its own makes much that lives until its end, and little that is garbage.
-        gc.set_threshold(20_000, 20, 20)
+        # A process of its own makes much that lives until its end, and little that is garbage: most
+        # compiles end before the first collection.
+        gc.set_threshold(400_000, 10, 10)
     settings = Settings()
     try:
         result = cli.main(args, prog_name="graphopt", standalone_mode=False, obj=settings)

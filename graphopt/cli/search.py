@@ -77,9 +77,12 @@ def command(settings: Settings, /, **given: Any) -> None:
 
         check_available()
     order = Order.of(given)
-    target = order.target or api.resolve_recipe(
-        model=order.model, recipe=order.recipe, registry=settings.registry
-    ).recipe.target
+    target = (
+        order.target
+        or api.resolve_recipe(
+            model=order.model, recipe=order.recipe, registry=settings.registry
+        ).recipe.target
+    )
     output = checked_output(order.model, given["output"], target)
     folder = given["folder"] or output.with_suffix(".search")
     carry_out(settings, order, output, folder, _finish)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from graphopt.analysis import static_shape
 from graphopt.analysis.symbols import learn_sizes
 from graphopt.cost.loading import prepare
-from graphopt.ir import infer_shapes
+from graphopt.ir import infer_shapes, structural_hash
 from graphopt.types import DType
 
 if TYPE_CHECKING:
@@ -73,6 +74,23 @@ def sized(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]
     if unknown_count(copy):
         learn_sizes(copy)
     return copy, bound
+
+
+_sized: WeakKeyDictionary[Graph, tuple[object, tuple[Graph, dict[str, int]]]] = WeakKeyDictionary()
+
+
+def sized_once(graph: Graph, given: Mapping[str, int]) -> tuple[Graph, dict[str, int]]:
+    """Return the same as ``sized``, made once for a graph as it is; nobody may change the copy."""
+    key = (
+        structural_hash(graph),
+        tuple(sorted(graph.bounds.items())),
+        tuple(sorted(given.items())),
+        tuple((v.dtype, v.shape) for v in graph.values()),
+    )
+    held = _sized.get(graph)
+    if held is None or held[0] != key:
+        held = _sized[graph] = (key, sized(graph, given))
+    return held[1]
 
 
 def _is_open(graph: Graph) -> bool:

@@ -10,7 +10,7 @@ from graphopt.cost.base import Estimate
 from graphopt.cost.energy import energy_mj, energy_parts
 from graphopt.cost.kernels import group_kernels
 from graphopt.cost.memory import peak_memory
-from graphopt.cost.shapes import sized
+from graphopt.cost.shapes import sized_once
 from graphopt.cost.sharing import sharing_of
 from graphopt.cost.size import file_bytes
 
@@ -50,7 +50,7 @@ class Whole:
     @classmethod
     def of(cls, graph: Graph, target: Target, dims: Mapping[str, int]) -> Whole:
         """Bind sizes (``shapes.sized``), group kernels and find the peak."""
-        known, bound = sized(graph, dims)
+        known, bound = sized_once(graph, dims)
         kernels = group_kernels(known, target)
         memory = peak_memory(known, kernels, sharing_of(target))
         return cls(graph, known, bound, target, stored_bytes(graph), kernels, memory)

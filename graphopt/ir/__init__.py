@@ -19,7 +19,7 @@ from graphopt.ir.files import (
 from graphopt.ir.formula import evaluate_text
 from graphopt.ir.function import Function
 from graphopt.ir.graph import Graph
-from graphopt.ir.hashing import structural_hash
+from graphopt.ir.hashing import hash_ahead, structural_hash
 from graphopt.ir.inline import inline_functions
 from graphopt.ir.names import separate_node_names
 from graphopt.ir.node import Node, Value
@@ -47,6 +47,7 @@ __all__ = [
     "find_contradiction",
     "from_bytes",
     "from_graphsurgeon",
+    "hash_ahead",
     "infer_shapes",
     "inline_functions",
     "load",

@@ -65,20 +65,28 @@ class Attribute:
         if kind == AttributeProto.STRINGS:
             return [_text(s) for s in proto.strings]
         if kind == AttributeProto.TENSOR:
-            return self.tensors[0] if self.tensors else Tensor.from_proto(proto.t)
+            return self._tensor()
         if kind == AttributeProto.TENSORS:
             return list(self.tensors) or [Tensor.from_proto(t) for t in proto.tensors]
         if kind == AttributeProto.GRAPH:
             if not self.graphs:
-                raise ModelError(
-                    f"the attribute `{self.name}` holds no graph",
-                    code="G205",
-                    hint="the file is damaged, or whoever wrote it is at fault",
-                )
+                raise self._is_empty("graph")
             return self.graphs[0]
         if kind == AttributeProto.GRAPHS:
             return list(self.graphs)
         return proto
+
+    def _tensor(self) -> Tensor:
+        if not self.tensors and not self.proto.HasField("t"):
+            raise self._is_empty("tensor")
+        return self.tensors[0] if self.tensors else Tensor.from_proto(self.proto.t)
+
+    def _is_empty(self, what: str) -> ModelError:
+        return ModelError(
+            f"the attribute `{self.name}` holds no {what}",
+            code="G205",
+            hint="the file is damaged, or whoever wrote it is at fault",
+        )
 
 
 def _text(data: bytes) -> str | bytes:

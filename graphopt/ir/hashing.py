@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,14 +18,32 @@ _MANY_BYTES = 8 << 20
 _MOST_THREADS = 4
 
 
+_begun: list[threading.Thread] = []
+
+
+def hash_ahead(graph: Graph) -> None:
+    """Begin to hash the constants of a graph, where that takes a while; nobody needs to wait."""
+    tensors = _constants(graph)
+    if sum(t.nbytes for t in tensors) >= _MANY_BYTES:
+        thread = threading.Thread(target=_digest_together, args=(tensors,))
+        _begun.append(thread)
+        thread.start()
+
+
 def structural_hash(graph: Graph) -> str:
     """Return a hash over operators, attributes, connections, interface and constants.
 
     Inferred types of intermediate tensors are left out: they follow from the rest.
     """
-    _digest_together([v._tensor for v in graph.initializers if v._tensor is not None])
+    while _begun:
+        _begun.pop().join()
+    _digest_together(_constants(graph))
     # In this version equal structures are equal bytes, whatever objects they share.
     return hashlib.blake2b(marshal.dumps(_structure(graph), 2), digest_size=16).hexdigest()
+
+
+def _constants(graph: Graph) -> list[Tensor]:
+    return [v._tensor for v in graph.initializers if v._tensor is not None]
 
 
 def _digest_together(tensors: list[Tensor]) -> None:

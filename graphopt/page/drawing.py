@@ -25,6 +25,8 @@ WIDTH = 380
 _ROW, _LANE, _TOP, _BAR = 18, 9, 14, 44
 _LANES = 7
 """Rails beside each other; what finds no free one shares the last."""
+_READERS = 16
+"""A rail ends at the last of so many readers; the page says so."""
 _CHARACTERS = 37
 _NAMED = 2
 """Of several kernels in a row, so many are named."""
@@ -178,7 +180,7 @@ def _lanes(edges: dict[int, list[int]]) -> list[tuple[int, tuple[int, ...], int]
     """Return (row, its readers, lane); -1 is the line between neighbours."""
     found: list[tuple[int, tuple[int, ...], int]]
     found = [(a, (a + 1,), -1) for a, readers in edges.items() if a + 1 in readers]
-    far = [(a, tuple(b for b in readers if b != a + 1)) for a, readers in edges.items()]
+    far = [(a, tuple(b for b in readers if b != a + 1)[:_READERS]) for a, readers in edges.items()]
     taken: list[list[tuple[int, int]]] = [[] for _ in range(_LANES)]
     for start, readers in sorted((r for r in far if r[1]), key=lambda r: (r[1][-1] - r[0], r[0])):
         end = readers[-1]

@@ -12,6 +12,8 @@ UNFOLDED = 60
 """So many kernels are shown as they are."""
 MOST = 150
 """More rows than this are put together, several to a row."""
+_SAVED = 3
+"""Rows that a block must save, as it has a line of its own."""
 _LONGEST = 96
 """Kernels of the longest block that is looked for."""
 
@@ -45,6 +47,8 @@ def _repeats(signs: Sequence[Hashable]) -> Iterator[Row]:
     position = block = 0
     while position < len(signs):
         length, times = _best(signs, position)
+        if length * (times - 1) < _SAVED:
+            length, times = 1, 1
         alone = times == 1
         for offset in range(length):
             members = range(position + offset, position + length * times, length)

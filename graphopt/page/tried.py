@@ -55,7 +55,7 @@ def _models(search: SearchRecord) -> Trials:
         title="Models",
         about="Every model that the search made, the fastest first of each status.",
         head=("Model", "Status", "Accuracy", "Lost", "Latency", "Speed", "Size", "Memory",
-              "Energy", "Settings", "Why"),
+              "Energy", "Why", "Settings"),
         numeric=frozenset(range(2, 9)),
         rows=tuple((_point(p, p is search.original), p.chosen) for p in points[:ROWS]),
         left_out=max(0, len(points) - ROWS),
@@ -82,8 +82,8 @@ def _point(point: PointRecord, is_original: bool) -> tuple[str, ...]:
         quantity(point.size_bytes, "bytes"),
         quantity(point.ram_bytes, "bytes"),
         digits(point.energy) if point.energy is not None else "-",
-        " ".join(point.settings),
         "; ".join(filter(None, [point.why, "made by an earlier run" if point.reused else ""])),
+        " ".join(point.settings),
     )
 
 

@@ -3,9 +3,11 @@
 The operators are ranked by noise for the time that they save; which prefix of the ranking is
 enough is found by bisection with the real model, so that few models are made. An operator beside
 one that is in float already costs no further change of precision, and so the ranking grows
-regions: precision that alternates loses. Beside the ranking, minimum cuts of time, noise and borders
-are asked for the fastest model that keeps the limit, with whatever precisions the passes can give; of
-all models that keep it the fastest is taken.
+regions: precision that alternates loses.
+
+Beside the ranking, minimum cuts of time, noise and borders are asked for the fastest model that
+keeps the limit, with whatever precisions the passes can give. Of all that keep it the fastest is
+taken.
 """
 
 from __future__ import annotations
@@ -246,9 +248,7 @@ class _Bench:
             return dataclasses.replace(best, steps=simply)
         return final
 
-    def _tried(
-        self, steps: Sequence[Pass], excluded: frozenset[str], *, quickly: bool
-    ) -> _Trial:
+    def _tried(self, steps: Sequence[Pass], excluded: frozenset[str], *, quickly: bool) -> _Trial:
         made = self.float.copy()
         for step in steps[len(self.steps) - len(self._rest) :]:
             self._run(_quick(step) if quickly else step, made)
@@ -380,7 +380,7 @@ def _without(step: Pass, excluded: frozenset[str] | None) -> Pass:
         return _in_float(step)
     # In the order of the alphabet, so that the same decision gives the same recipe.
     added = [glob.escape(name) for name in sorted(excluded)]
-    kept = tuple(step.exclude)
+    kept = tuple(step.exclude)  # type: ignore[attr-defined]
     patterns = (*kept, *(p for p in added if p not in kept))
     changed: Pass = dataclasses.replace(step, exclude=patterns)  # type: ignore[type-var]
     return changed

@@ -40,7 +40,8 @@ def _structure(kind: type[Any], converter: Converter) -> Callable[[Any, type[Any
     from cattrs.gen import make_dict_structure_fn
 
     # Records name each other in annotations alone; where they meet is the package.
-    hints = typing.get_type_hints(kind, localns=vars(graphopt.report))
+    known = {name: getattr(graphopt.report, name) for name in graphopt.report.__all__}
+    hints = typing.get_type_hints(kind, localns=known)
     for field in dataclasses.fields(kind):
         field.type = hints[field.name]
     return make_dict_structure_fn(kind, converter)

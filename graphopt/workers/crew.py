@@ -32,6 +32,9 @@ R = TypeVar("R")
 TRIES = 3
 """How many workers may die of a task before it is given up."""
 
+LOOK_SECONDS = 5.0
+"""How often it is looked whether there is still somebody to wait for."""
+
 _SHOWN = 60
 
 
@@ -200,25 +203,35 @@ class _Run:
         self._function = function
         self._waiting = deque(range(len(tasks)))
         self._deaths = [0] * len(tasks)
+        self._suspects: deque[int] = deque()
+        # Done again when nothing else is out, so that no worker dies of another task meanwhile.
+        self._alone: set[int] = set()
         self._wants: list[dict[str, Parcel]] = [{} for _ in tasks]
 
     def outcomes(self) -> Iterator[tuple[int, Any]]:
         """Yield the results as they come."""
-        while self._waiting or self.out:
-            while self._waiting and len(self.out) < self._pool.ahead:
-                self._submit(self._waiting.popleft())
+        while self._waiting or self.out or self._suspects:
+            self._hand_out()
             ended = sorted(self._ended(), key=self.out.__getitem__, reverse=True)
             while ended:
                 index = self.out[ended[-1]]
                 # Taken out of the list, so that the cluster need not keep what was received.
                 outcome = self._settle(index, ended.pop())
-                if outcome is None:
-                    self._waiting.appendleft(index)
-                else:
+                if outcome is not None:
                     yield index, outcome[0]
 
+    def _hand_out(self) -> None:
+        while self._waiting and len(self.out) < self._pool.ahead:
+            self._submit(self._waiting.popleft())
+        if not self.out:
+            index = self._suspects.popleft()
+            self._alone.add(index)
+            self._submit(index)
+
     def _ended(self) -> set[Future[Answer]]:
-        return wait(self.out, return_when=FIRST_COMPLETED).done
+        while not (ended := wait(self.out, LOOK_SECONDS, FIRST_COMPLETED).done):
+            self._pool.check()
+        return ended
 
     def _submit(self, index: int) -> None:
         wants = self._wants[index]
@@ -227,7 +240,7 @@ class _Run:
         self.out[self._pool.submit(perform, order, contents)] = index
 
     def _settle(self, index: int, future: Future[Answer]) -> tuple[Any] | None:
-        """Return the result of a task, in a tuple of one; None when it has to go out again."""
+        """Return the result of a task, in a tuple of one; None when it is to go out again."""
         del self.out[future]
         try:
             answer = future.result()
@@ -238,9 +251,17 @@ class _Run:
             if not deaths:
                 raise
             self._deaths[index] += deaths
-            lost = self._deaths[index]
-            return (self._given_up(index, lost),) if lost >= TRIES else None
+            return self._lost(index)
         return self._read(index, answer)
+
+    def _lost(self, index: int) -> tuple[WorkerError] | None:
+        if self._deaths[index] < TRIES:
+            self._waiting.appendleft(index)
+        elif self._pool.is_sure or index in self._alone:
+            return (self._given_up(index),)
+        else:
+            self._suspects.append(index)
+        return None
 
     def _read(self, index: int, answer: Answer) -> tuple[Any] | None:
         match answer:
@@ -250,15 +271,16 @@ class _Run:
                 return (error,)
             case Wanting(key):
                 self._wants[index][key] = self._crew.known(key)
+                self._waiting.appendleft(index)
                 return None
             case Unlike(theirs):
                 raise _unlike(differences(likeness(), theirs))
 
-    def _given_up(self, index: int, deaths: int) -> WorkerError:
+    def _given_up(self, index: int) -> WorkerError:
         shown = str(self.tasks[index])
         shown = shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
         return WorkerError(
-            f"{deaths} workers died of the task `{shown}`",
+            f"{self._deaths[index]} workers died of the task `{shown}`",
             code="G602",
             hint="it may need more memory than there is: use fewer workers, or a smaller model",
         )

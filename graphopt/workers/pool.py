@@ -26,6 +26,9 @@ class Pool(Executor):
     in_place: bool = True
     """Whether workers may look for files where the coordinator has them."""
 
+    is_sure: bool = False
+    """Whether a worker that dies is only ever laid to the task that it was doing."""
+
     @property
     def workers(self) -> int:
         """How many tasks are done at a time, now; 1 where it is not known."""
@@ -47,6 +50,9 @@ class Pool(Executor):
     def deaths(self, error: BaseException) -> int:
         """Return how many workers died of a task that ended with this error."""
         return 1 if isinstance(error, BrokenExecutor) else 0
+
+    def check(self) -> None:
+        """Raise a GraphOptError if nothing can come in any more; asked while nothing does."""
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Stop what was submitted, as far as that is possible."""

@@ -50,6 +50,7 @@ class LocalProcesses(Pool):
     """
 
     at_home = True
+    is_sure = True
 
     def __init__(self, workers: int | None = None) -> None:
         count = affordable_workers(0) if workers is None else workers

@@ -14,6 +14,8 @@ from graphopt.report import FigureRecord, PointRecord, SearchRecord
 from graphopt.report.stored import read_report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from graphopt.api.searching.asked import Asked
     from graphopt.api.searching.choice import Choice
     from graphopt.api.searching.ground import Ground
@@ -36,7 +38,8 @@ def record_of(
     judged = choice.judged()
     holding = [m for m in judged if choice.holds(m)]
     front = {p.made.digest for p in front_of([Point.of(m) for m in holding])}
-    points = tuple(_point(m, choice, front, chosen) for m in made)
+    first = {m.digest: m for m in (*judged, chosen)}
+    points = tuple(_point(m, choice, front, first, chosen) for m in made)
     late = any(is_late(m) for m in made)
     return SearchRecord(
         budgets=budgets,
@@ -108,9 +111,14 @@ def _original(ground: Ground, choice: Choice) -> PointRecord:
     )
 
 
-def _point(made: Made, choice: Choice, front: set[str], chosen: Made) -> PointRecord:
-    is_chosen = bool(made.digest) and made.digest == chosen.digest and made.key == chosen.key
-    status, why = _status(made, choice, front)
+def _point(
+    made: Made, choice: Choice, front: set[str], first: Mapping[str, Made], chosen: Made
+) -> PointRecord:
+    same = first.get(made.digest, made)
+    if made.digest and same.key != made.key:
+        status, why = "dominated", f"the same model as `{same.candidate.label}`"
+    else:
+        status, why = _status(made, choice, front)
     figures = made.figures
     base = choice.original.latency_ms
     return PointRecord(
@@ -127,7 +135,7 @@ def _point(made: Made, choice: Choice, front: set[str], chosen: Made) -> PointRe
         energy=figures.energy if figures else None,
         seconds=made.seconds,
         file=f"models/{choice.store.path(made.digest).name}" if made.digest else None,
-        chosen=is_chosen,
+        chosen=bool(made.digest) and made.key == chosen.key,
         why=why,
         reused=made.reused,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphopt.api.compiler import compile_model
 from graphopt.api.setup import find_target
+from graphopt.api.source import read_model
 from graphopt.errors import GraphOptError, LimitError
 from graphopt.planner.joint import Figures
 from graphopt.registry import Registry
@@ -17,12 +18,14 @@ from graphopt.report.stored import report_text
 from graphopt.runtime import open_session
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Any
 
     from graphopt.api.compiled import Compiled
     from graphopt.pipeline.validation import Guard, GuardState, Score
     from graphopt.recipe import Recipe
     from graphopt.report import Report, ScoreRecord
+    from graphopt.runtime import Session
     from graphopt.workers import Parcel, Shelf
 
 _FIRST = 128
@@ -70,7 +73,8 @@ def run_trial(trial: Trial, shelf: Shelf) -> Outcome:
     started = time.perf_counter()
     try:
         compiled = compiled_trial(model, data, trial.recipe, _registry())
-        guard = trial.guard.open(_registry())
+        target = find_target(trial.recipe.target, _registry())
+        guard = trial.guard.open(_registry(), lambda: open_session(model, target=target))
         score = judged(compiled, guard, _registry())
     except GraphOptError as error:
         return Outcome(fault=f"{error.code}: {error.message}", seconds=_since(started))
@@ -146,6 +150,11 @@ def without_limit(recipe: Recipe) -> Recipe:
     """Return the recipe without a largest drop: the search judges what comes out."""
     limits = dataclasses.replace(recipe.limits, max_drop=None, never_slower=False)
     return dataclasses.replace(recipe, limits=limits)
+
+
+def _original(model: Path, recipe: Recipe) -> Session:
+    graph, _ = read_model(model, recipe.model)
+    return open_session(graph)
 
 
 @cache

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Effort = Literal["quick", "normal", "thorough"]
+Effort = Literal["quick", "normal", "careful", "thorough"]
 THOROUGH: Effort = "thorough"
 
 AUTO = "auto"
@@ -39,22 +39,23 @@ class Thoroughness:
     far: int = 5
     finalists: int = 3
     rectify: bool = True
-    pairs: int = 4
+    pairs: int = 2
     pair_samples: int = 0
     refits: bool = True
 
 
+_SPARING = Thoroughness(tried=256, trial_copies=1, criteria=2, finalists=1)
+
 EFFORTS: dict[Effort, Thoroughness] = {
     "quick": Thoroughness(
-        tried=100, trial_copies=0, fitted=256, criteria=1, near=6, far=3,
+        tried=128, trial_copies=1, fitted=256, criteria=1, near=6, far=3,
         finalists=1, rectify=False, pairs=0, refits=False,
     ),
-    "normal": Thoroughness(
-        tried=256, trial_copies=0, fitted=512, criteria=2, finalists=1, pairs=2, pair_samples=256,
-        refits=False,
-    ),
+    "normal": replace(_SPARING, fitted=400, pairs=1, pair_samples=256, refits=False),
+    "careful": _SPARING,
     "thorough": Thoroughness(),
 }  # fmt: skip
+"""Normal and careful choose by the same scores, which are taken once for both."""
 
 
 def criteria_of(criterion: str, effort: Effort) -> tuple[str, ...]:

@@ -75,10 +75,10 @@ class PruneChannels:
             figure, and what is saved is what it saves between integers), or both to that figure
             ("auto": the model whose quantized outputs diverge least is kept). Layers are fitted in
             float and quantized last either way. Goals of "macs" and "params" are the same in all.
-        effort: how much work choosing and fitting are worth: "thorough" does everything; "normal"
-            scores options on fewer samples, makes one choice into a fitted model, and fits it once,
-            to 512 samples; "quick" tries one criterion and fewer widths as well, and fits every
-            layer by plain least squares.
+        effort: what choosing and fitting are worth: "thorough" does everything; "careful" scores
+            options on 256 samples and makes one choice into a fitted model; "normal" also fits that
+            only once, to 400 samples; "quick" also tries one criterion, half of the widths and 128
+            samples, and fits every layer on its own by plain least squares.
     """
 
     name: ClassVar[str] = "prune-channels"
@@ -128,6 +128,7 @@ class PruneChannels:
             notes.append("Q and DQ taken out, to fit what is left in float")
         metrics.pop("unquantized", None)
         graph.assign(made.graph)
+        ir.infer_shapes(graph)
         return PassResult(True, tuple(notes), metrics)
 
     def _kept(self, given: Graph, context: Context, *, refit: bool) -> Result:
@@ -137,8 +138,10 @@ class PruneChannels:
         return kept_result(key, context, lambda: self._made(given, context, refit=refit))
 
     def plugged_in(self, context: Context) -> list[str]:
-        """Return what says which units go: a plugin may be another one tomorrow."""
-        return sorted(f"{kind.__module__}.{name}" for name, kind in context.importances.items())
+        """Return what says which units there are and go: a plugin may be another one tomorrow."""
+        rules = {name: rule.couple for name, rule in context.coupling_rules.items()}
+        kinds = {**context.importances, **rules}
+        return sorted(f"{name} {kind.__module__}" for name, kind in kinds.items())
 
     def _made(self, given: Graph, context: Context, *, refit: bool) -> Result:
         bare = unquantized(given, context) if self.rebuild else None

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 64 << 20
 """Bytes of a model that is kept."""
+_ROOM = 1 << 30
+"""Bytes of all that are kept; what was written first goes first."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def _packed(made: Result, key: str) -> bytes | Result:
         with suppress(OSError, GraphOptError):
             path.parent.mkdir(parents=True, exist_ok=True)
             ir.write_whole(path, data)
+            _make_room(path.parent)
     return data
 
 
@@ -99,6 +102,17 @@ def _found(key: str) -> bytes | None:
     except (OSError, ValueError, KeyError, GraphOptError):
         return None
     return data
+
+
+def _make_room(folder: Path) -> None:
+    """Remove the oldest results once all of them take too much."""
+    facts = [(path.stat(), path) for path in folder.glob("*.pruned")]
+    over = sum(fact.st_size for fact, _ in facts) - _ROOM
+    for fact, path in sorted(facts, key=lambda each: each[0].st_mtime):
+        if over <= 0:
+            return
+        path.unlink(missing_ok=True)
+        over -= fact.st_size
 
 
 def _path(key: str) -> Path | None:

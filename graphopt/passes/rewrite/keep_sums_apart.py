@@ -19,6 +19,7 @@ from graphopt.types import DType, Effect
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Node
     from graphopt.passes.base import Context
+    from graphopt.targets.base import Target
 
 _OLDEST_OPSET = 17
 """The first with LayerNormalization; Sum broadcasts since opset 8."""
@@ -39,8 +40,7 @@ class KeepSumsApart:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Rewrite every sum that would be joined, where the joined kernel is known to be slower."""
-        target = context.target
-        if not is_onnxruntime(target) or _MEASURED not in target.isa:
+        if not _is_known_slower(context.target):
             return PassResult(False)
         norms = graph.nodes("LayerNormalization") if graph.opset >= _OLDEST_OPSET else []
         if not norms:
@@ -52,6 +52,17 @@ class KeepSumsApart:
             context.explain(node, "SkipLayerNormalization would be slower")
         note = counted(len(sums), "sum", "kept apart from the normalization behind it")
         return PassResult(bool(sums), (note,) if sums else (), {"sums": len(sums)})
+
+
+def is_kept_apart(node: Node, target: Target) -> bool:
+    """Whether a Sum stands where an Add would be joined with a normalization, and be slower."""
+    readers = (n for n, index in node.outputs[0].uses if index == 0 and not n.domain)
+    joined = any(n.op == "LayerNormalization" for n in readers)
+    return joined and len(node.inputs) == 2 and _is_known_slower(target)
+
+
+def _is_known_slower(target: Target) -> bool:
+    return is_onnxruntime(target) and _MEASURED in target.isa
 
 
 def _joined(norm: Node) -> Node | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from graphopt.passes.base import PassResult, counted
+from graphopt.passes.rewrite.keep_sums_apart import is_kept_apart
 from graphopt.types import Effect
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class ReplaceSum:
     """Turn Sum of two or more tensors into Adds, from left to right.
 
     Older exporters write the joins of residual networks so. onnxruntime merges Add into the
-    convolution before it and has an integer kernel of it; of Sum it has neither.
+    convolution before it and has an integer kernel of it; of Sum it has neither. What
+    ``keep-sums-apart`` writes stays.
     """
 
     name: ClassVar[str] = "replace-sum"
@@ -26,7 +28,8 @@ class ReplaceSum:
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Replace every Sum of more than one tensor."""
-        found = [n for n in graph.nodes("Sum") if n.domain == "" and len(n.inputs) > 1]
+        sums = [n for n in graph.nodes("Sum") if n.domain == "" and len(n.inputs) > 1]
+        found = [n for n in sums if not is_kept_apart(n, context.target)]
         if not found or graph.opset < 8:
             # Before opset 8 Sum takes tensors of one shape, and Add has its own broadcasting.
             return PassResult(False)

@@ -7,6 +7,7 @@ import itertools
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,13 @@ from graphopt.pipeline.validation.expected import Expected
 from graphopt.pipeline.validation.guarantee import guarantee
 from graphopt.pipeline.validation.originals import OriginalOutputs
 from graphopt.pipeline.validation.samples import shuffled
-from graphopt.pipeline.validation.scoring import Score, summed_score, whole_numbers, whole_score
+from graphopt.pipeline.validation.scoring import (
+    Score,
+    record_of,
+    summed_score,
+    whole_numbers,
+    whole_score,
+)
 from graphopt.recipe.drop import Drop, parse_drop
 
 if TYPE_CHECKING:
@@ -63,16 +70,15 @@ class GuardState:
 
         Args:
             registry: finds the metric by name.
-            original: gives the original, open: needed only for metrics that compare with whole
+            original: opens the original, once: needed only for metrics that compare with whole
                 outputs of it (kl, cosine, spearman), and for those that take all samples at once
                 when they are asked for another number of samples.
         """
         given = self.metric
         metric = as_metric(given, registry.metric(given)) if isinstance(given, str) else given
-        expected = Expected(
-            metric, self.dataset.labels(), OriginalOutputs(original), dict(self.kept)
-        )
-        return Guard(self, metric, expected, original)
+        opened = None if original is None else cache(original)
+        expected = Expected(metric, self.dataset.labels(), OriginalOutputs(opened), dict(self.kept))
+        return Guard(self, metric, expected, opened)
 
 
 @dataclass(eq=False)
@@ -155,16 +161,16 @@ class Guard:
 
     def holds(self, score: Score | ScoreRecord) -> bool:
         """Whether the drop that was measured is allowed."""
-        drop = _record(score).drop
+        drop = record_of(score).drop
         return math.isfinite(drop) and drop <= self.allowed + _rounding(self.allowed)
 
     def certain(self, score: Score | ScoreRecord) -> bool:
         """Whether the whole 95 % interval of the drop is allowed."""
-        return self.holds(score) and _record(score).drop_high <= self.allowed
+        return self.holds(score) and record_of(score).drop_high <= self.allowed
 
     def hopeless(self, score: Score | ScoreRecord) -> bool:
         """Whether the whole 95 % interval of the drop is beyond what is allowed."""
-        found = _record(score)
+        found = record_of(score)
         return not math.isfinite(found.drop) or found.drop_low > self.allowed
 
     def guarantee(self, score: Score | ScoreRecord | None = None) -> str:
@@ -173,7 +179,7 @@ class Guard:
         Args:
             score: of the model that was chosen; None before there is one.
         """
-        return guarantee(self, None if score is None else _record(score))
+        return guarantee(self, None if score is None else record_of(score))
 
     def state(self) -> GuardState:
         """Return what another process needs to judge as this one does."""
@@ -313,10 +319,6 @@ def _told(name: str) -> Generator[None]:
 
 def _rounding(allowed: float) -> float:
     return 1e-9 * max(1.0, abs(allowed)) if math.isfinite(allowed) else 0.0
-
-
-def _record(score: Score | ScoreRecord) -> ScoreRecord:
-    return score.record if isinstance(score, Score) else score
 
 
 def unusable(name: str, why: str) -> DataError:

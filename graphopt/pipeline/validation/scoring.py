@@ -50,6 +50,11 @@ class Score:
         return self.record.samples
 
 
+def record_of(score: Score | ScoreRecord) -> ScoreRecord:
+    """Return the record of a score; a record is its own."""
+    return score.record if isinstance(score, Score) else score
+
+
 def summed_score(metric: Metric, numbers: Array, original: Array, seed: int) -> ScoreRecord:
     """Return the score of a metric that is made of sums.
 

@@ -29,12 +29,14 @@ class Connection:
         reader: name, or OUTSIDE.
         tensor: what is read, as the writer made it.
         shape: of that tensor.
+        pooling: label of a MaxPool on the way, whose layout and type depend on both ends.
     """
 
     writer: str
     reader: str
     tensor: str
     shape: Shape
+    pooling: str | None = None
 
 
 def owners_of(kernels: Kernels) -> dict[str, str]:
@@ -65,15 +67,17 @@ def connections(graph: Graph, kernels: Kernels) -> list[Connection]:
 
 def _read(value: Value, reader: str, owners: dict[str, str]) -> Connection:
     assert value.shape is not None
-    source = value
+    source, pooling = value, None
     for _ in range(_LONGEST_WAY):
         if source.name in owners:
             shape = source.shape if source.shape is not None else value.shape
-            return Connection(owners[source.name], reader, source.name, shape)
+            return Connection(owners[source.name], reader, source.name, shape, pooling)
         producer = source.producer
         above = producer.inputs[0] if producer is not None and producer.op in _THROUGH else None
         if above is None or above.is_constant:
             break
+        if producer is not None and producer.op == "MaxPool":
+            pooling = producer.label
         source = above
     return Connection(OUTSIDE, reader, value.name, value.shape)
 

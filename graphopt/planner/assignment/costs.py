@@ -1,4 +1,4 @@
-"""The problem of one model on one target: times and borders by the cost model, noise as measured."""
+"""The problem of one model on one target: times and borders by the cost model, noise measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from graphopt.planner.assignment.connections import OUTSIDE, connections
+from graphopt.planner.assignment.kernels import RETURNS_FLOATS
 from graphopt.planner.assignment.precisions import FP32, INT8, REPRESENTATION
 from graphopt.planner.assignment.prices import BorderPrices
 from graphopt.planner.assignment.problem import ProblemDraft
@@ -16,13 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from graphopt.cost.base import Estimate
+    from graphopt.ir import Graph
     from graphopt.planner.assignment.connections import Connection
     from graphopt.planner.assignment.kernels import Kernels
     from graphopt.planner.assignment.problem import Problem
     from graphopt.planner.assignment.workbench import Workbench
-
-_RETURNS_FLOATS = frozenset({"Gemm", "MatMul"})
-"""Integer products that write floats at no cost."""
 
 
 def problem_of(
@@ -48,7 +47,7 @@ def problem_of(
         for name in able:
             draft.times[name][label] = times.get(name, 0.0)
     _charge_fusions(draft, estimates[FP32], owner, found, prices)
-    _charge_borders(draft, kernels, found, prices)
+    _charge_borders(draft, bench.float, kernels, found, prices)
     draft.constant = estimates[FP32].latency_ms.value * 1e3
     draft.constant -= sum(t[FP32] for t in draft.times.values())
     for name in kernels.names:
@@ -97,24 +96,31 @@ def _charge_fusions(
 
 
 def _charge_borders(
-    draft: ProblemDraft, kernels: Kernels, found: list[Connection], prices: BorderPrices
+    draft: ProblemDraft,
+    graph: Graph,
+    kernels: Kernels,
+    found: list[Connection],
+    prices: BorderPrices,
 ) -> None:
     floats = [label for label in kernels.labels if label not in REPRESENTATION]
     readers: dict[tuple[str, str], dict[str, None]] = {}
-    shapes = {}
+    nodes = {n.label: n for n in graph.nodes("MaxPool")}
+    prices_in: dict[tuple[str, str], float] = {}
     integer = kernels.forms.get(INT8, {})
     for each in found:
         if each.reader in integer:
             readers.setdefault((each.writer, each.tensor), {})[each.reader] = None
-            shapes[each.writer, each.tensor] = each.shape
+            price = prices.quantize(each.shape, nodes.get(each.pooling or ""))
+            key = (each.writer, each.tensor)
+            prices_in[key] = max(price, prices_in.get(key, 0.0))
         form = integer.get(each.writer)
-        if form is not None and form.node.op not in _RETURNS_FLOATS:
-            price = prices.dequantize(each.shape)
+        if form is not None and form.node.op not in RETURNS_FLOATS:
+            price = prices.dequantize(each.shape, nodes.get(each.pooling or ""))
             for label in floats:
                 draft.charge(each.writer, each.reader, (INT8, label), price)
     for (writer, tensor), asking in readers.items():
-        price = prices.quantize(shapes[writer, tensor])
-        draft.shared.append((writer, tuple(asking), INT8, dict.fromkeys(floats, price)))
+        costs = dict.fromkeys(floats, prices_in[writer, tensor])
+        draft.shared.append((writer, tuple(asking), INT8, costs))
 
 
 def _noises(
@@ -127,4 +133,3 @@ def _noises(
             usual = statistics.median(known) if known else 0.0
             found[label] = noises.get((name, label), usual)
     return found
-

@@ -83,8 +83,8 @@ def _everywhere(problem: Problem, label: int, otherwise: Labels | None = None) -
 
 def _apart(problem: Problem, weight: float) -> Labels:
     """Return each vertex's cheapest label, as if there were no borders."""
-    costs = zip(problem.times, problem.noises, strict=True)
-    return tuple(
-        min(range(len(times)), key=lambda i, t=times, n=noises: t[i] + weight * n[i])
-        for times, noises in costs
+    costs = (
+        [t + weight * n for t, n in zip(times, noises, strict=True)]
+        for times, noises in zip(problem.times, problem.noises, strict=True)
     )
+    return tuple(row.index(min(row)) for row in costs)

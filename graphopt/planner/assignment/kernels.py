@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from graphopt.ir import Graph, Node, Value
     from graphopt.planner.assignment.workbench import Workbench
+
+RETURNS_FLOATS = frozenset({"Gemm", "MatMul"})
+"""Integer products that write floats at no cost."""
 
 _PACKED = frozenset({"DynamicQuantizeMatMul", "MatMulNBits"})
 _PRODUCTS = ("MatMul", "Gemm")
@@ -50,13 +54,36 @@ def find_kernels(bench: Workbench) -> Kernels:
     forms: dict[str, dict[str, Layer]] = {}
     for label in labels[1:]:
         made = bench.made(giving_only(bench.steps, label))
-        found = find_layers(bench.float, made) if label == INT8 else _packed(bench.float, made)
+        found = _static(bench.float, made) if label == INT8 else _packed(bench.float, made)
         if found:
             graphs[label] = made
             forms[label] = {layer.name: layer for layer in found}
     known = {name for found in forms.values() for name in found}
     order = tuple(n.label for n in bench.float.nodes() if n.label in known)
     return Kernels(order, forms, graphs)
+
+
+def _static(reference: Graph, made: Graph) -> list[Layer]:
+    """Return the layers between Q and DQ; products without the pair behind them.
+
+    A product writes floats where no integer kernel reads it, and who reads it quantizes what it
+    reads.
+    """
+    found = []
+    for layer in find_layers(reference, made):
+        plain = _before_pair(layer.result) if layer.node.op in RETURNS_FLOATS else None
+        same = plain is not None and plain.name == layer.reference.name
+        found.append(dataclasses.replace(layer, result=plain) if same and plain else layer)
+    return found
+
+
+def _before_pair(value: Value) -> Value | None:
+    for op in ("DequantizeLinear", "QuantizeLinear"):
+        producer = value.producer
+        if producer is None or producer.op != op or producer.inputs[0] is None:
+            return None
+        value = producer.inputs[0]
+    return value
 
 
 def _packed(reference: Graph, made: Graph) -> list[Layer]:

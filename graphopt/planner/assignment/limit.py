@@ -111,7 +111,7 @@ class LimitSearch(Generic[T]):
         near = {c.chosen: c for each in starts for c in self.assigner.around(each, bound)}
         found = [c for c in near.values() if self._is_new(c)]
         found.sort(key=lambda c: (c.noise > bound, c.time_us, c.chosen))
-        usual = sorted(self._ratios)[len(self._ratios) // 4]
+        usual = sorted(self._ratios)[len(self._ratios) // 4] if self.held else 1.0
         limit = self._bound() * _DOUBT / usual
         likely = (c for c in found[:_JOINT] if joint(c) <= limit)
         return sorted(likely, key=lambda c: (c.time_us, c.chosen))

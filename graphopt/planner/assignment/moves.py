@@ -101,9 +101,7 @@ class _Sharing:
                 self.energy.add_pair(reader, unasked, (0.0, most, 0.0, 0.0))
             self._pay(unasked, (self.before, 0.0, self.after, 0.0))
 
-    def _pay(
-        self, asked: tuple[str, int, str], costs: tuple[float, float, float, float]
-    ) -> None:
+    def _pay(self, asked: tuple[str, int, str], costs: tuple[float, float, float, float]) -> None:
         if self.is_free:
             self.energy.add_pair(self.writer, asked, costs)
         else:

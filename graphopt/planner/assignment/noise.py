@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from graphopt.planner.assignment.kernels import Kernels
     from graphopt.planner.assignment.workbench import Workbench
 
-_WORK = 1.2e3
+_WORK = 2e3
 """Milliseconds to measure for, about, on the machine that this was written on."""
-_MACS_PER_MS = 1e7
-_NODE_MS = 0.02
+_MACS_PER_MS = 5e7
+_NODE_MS = 0.015
 """Of one node of the float model and what stands beside it, without its products."""
-_FEWEST, _MOST = 3, 64
+_FEWEST, _MOST = 4, 64
 
 
 def gated_model(bench: Workbench, kernels: Kernels) -> GatedModel:

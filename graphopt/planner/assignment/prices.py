@@ -16,7 +16,7 @@ from graphopt.types import DType
 
 if TYPE_CHECKING:
     from graphopt.cost.base import CostModel
-    from graphopt.ir import Graph, Value
+    from graphopt.ir import Graph, Node, Value
     from graphopt.targets.base import Target
     from graphopt.types import Shape
 
@@ -37,28 +37,36 @@ class BorderPrices:
     def __init__(self, cost: CostModel, target: Target) -> None:
         self._cost = cost
         self._target = target
-        self._known: dict[tuple[str, Shape], float] = {}
+        self._known: dict[tuple[str, Shape, Node | None], float] = {}
 
-    def quantize(self, shape: Shape) -> float:
-        """Return the price of an integer kernel that reads what a float kernel wrote."""
-        return self._price("quantize", shape)
+    def quantize(self, shape: Shape, pooling: Node | None = None) -> float:
+        """Return the price of an integer kernel that reads what a float kernel wrote.
 
-    def dequantize(self, shape: Shape) -> float:
+        Args:
+            shape: of what was written.
+            pooling: a MaxPool between the two; what it takes between floats is not in the price.
+        """
+        return self._price("quantize", shape, pooling) - self._pooled(shape, pooling)
+
+    def dequantize(self, shape: Shape, pooling: Node | None = None) -> float:
         """Return the price of a float kernel that reads what an integer kernel wrote."""
-        return self._price("dequantize", shape)
+        return self._price("dequantize", shape, pooling) - self._pooled(shape, pooling)
 
     def add(self, shape: Shape) -> float:
         """Return the time of a float Add of its own, which a float convolution takes in."""
-        return self._price("add", shape)
+        return self._price("add", shape, None)
 
-    def _price(self, what: str, shape: Shape) -> float:
-        key = (what, shape)
+    def _pooled(self, shape: Shape, pooling: Node | None) -> float:
+        return self._price("float", shape, pooling) if pooling is not None else 0.0
+
+    def _price(self, what: str, shape: Shape, pooling: Node | None) -> float:
+        key = (what, shape, pooling)
         if key not in self._known:
-            self._known[key] = self._asked(what, shape)
+            self._known[key] = self._asked(what, shape, pooling)
         return self._known[key]
 
-    def _asked(self, what: str, shape: Shape) -> float:
-        graph = _two_kernels(what, shape)
+    def _asked(self, what: str, shape: Shape, pooling: Node | None) -> float:
+        graph = _two_kernels(what, shape, pooling)
         ir.infer_shapes(graph)
         kernels = self._cost.estimate(graph, self._target).kernels
         names = [set(k.nodes) for k in kernels]
@@ -67,7 +75,7 @@ class BorderPrices:
         return sum(k.latency_us for k in kernels[first + 1 : last])
 
 
-def _two_kernels(what: str, shape: Shape) -> Graph:
+def _two_kernels(what: str, shape: Shape, pooling: Node | None) -> Graph:
     """Return a model of a writer, the border, and a reader; only the border where no image is."""
     graph = ir.Graph("border")
     graph.opsets[""] = _OPSET
@@ -82,8 +90,12 @@ def _two_kernels(what: str, shape: Shape) -> Graph:
         value = _convolution(graph, value, _WRITER, integer=before)
         if what == "dequantize":
             value = _after_pair(graph, value, "border")
+        if pooling is not None:
+            value = _pooled(graph, value, pooling)
+        if what == "dequantize" and pooling is not None:
+            value = _after_pair(graph, value, "pooled")
         value = _convolution(graph, value, _READER, integer=after)
-    elif after:
+    elif after or what == "float":
         value = _quantized(graph, value, "border")
     else:
         value = _dequantized(graph, _integers(graph, shape), "border")
@@ -101,8 +113,7 @@ def _integers(graph: Graph, shape: Shape) -> Value:
 
 def _convolution(graph: Graph, value: Value, name: str, *, integer: bool) -> Value:
     """Append a convolution with a window of 1 that keeps the shape."""
-    assert value.shape is not None
-    channels = value.shape[1]
+    channels = next(v.shape for v in graph.inputs if v.shape is not None)[1]
     assert isinstance(channels, int)
     weights = np.zeros((channels, channels, 1, 1), np.int8 if integer else np.float32)
     weight = graph.add_constant(f"{name}_weight", weights)
@@ -114,6 +125,14 @@ def _convolution(graph: Graph, value: Value, name: str, *, integer: bool) -> Val
     made = graph.add_node("Conv", [value, weight], [f"{name}_out"], name=name).outputs[0]
     made.dtype, made.shape = DType.FLOAT, value.shape
     return _after_pair(graph, made, f"{name}_made") if integer and name == _READER else made
+
+
+def _pooled(graph: Graph, value: Value, pooling: Node) -> Value:
+    made = graph.add_node("MaxPool", [value], ["pooled"])
+    for attribute in pooling.attributes.values():
+        made.put_attribute(attribute)
+    made.outputs[0].dtype = DType.FLOAT
+    return made.outputs[0]
 
 
 def _after_pair(graph: Graph, value: Value, name: str) -> Value:

@@ -1,4 +1,4 @@
-"""A choice of precision for every kernel, with what each choice and each border between two costs."""
+"""A choice of precision for every kernel: what each choice costs, and each border between two."""
 
 from __future__ import annotations
 

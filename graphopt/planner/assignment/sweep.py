@@ -11,6 +11,7 @@ shared databases".
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,7 +85,7 @@ def corner_of(problem: Problem, chosen: Labels) -> Corner:
 def _dominating(problem: Problem) -> float:
     """Return a weight at which any difference in noise counts for more than all the time."""
     noises = sorted({n for v in range(len(problem.names)) for n in problem.noises[v]})
-    steps = [b - a for a, b in zip(noises, noises[1:], strict=False) if b > a]
+    steps = [b - a for a, b in itertools.pairwise(noises) if b > a]
     finite = sum(t for row in problem.times for t in row if math.isfinite(t))
     finite += sum(max(map(max, b.table)) for b in problem.borders)
     finite += sum(max(s.costs) for s in problem.shared)

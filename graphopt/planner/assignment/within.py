@@ -103,9 +103,7 @@ class _Descent:
         """Return the change that buys most silence for its time."""
         enough = self.noise - self.bound
         useful = [c for c in changes if c.noise < 0]
-        return max(
-            useful, key=lambda c: min(-c.noise, enough) / max(c.time, _TINY), default=None
-        )
+        return max(useful, key=lambda c: min(-c.noise, enough) / max(c.time, _TINY), default=None)
 
     def _faster(self, changes: Sequence[_Change]) -> _Change | None:
         """Return the change, or the exchange of two, that saves most time within the bound."""

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from graphopt.passes.base import Pass
     from graphopt.pipeline import PipelineContext, Verifier
 
+_HELD = 2
+"""Models that are kept to be asked about again."""
+
 
 class Workbench:
-    """Runs passes on copies of one graph; what was made for the same passes is not made again.
+    """Runs passes on copies of one graph; estimates of the same passes are not made again.
 
     Args:
         graph: ready for the first of ``steps``; not changed.
@@ -50,6 +53,8 @@ class Workbench:
         key = tuple(_quick(s) for s in steps[self._first :])
         if key not in self._made:
             self.models += 1
+            while len(self._made) >= _HELD:
+                del self._made[next(iter(self._made))]
             self._made[key] = self._run(self.float.copy(), key)
         return self._made[key]
 

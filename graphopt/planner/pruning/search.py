@@ -123,7 +123,8 @@ class _Search:
         self.meter = self.meters.final
         self.quantize = quantize
         self.orders = OrderBook()
-        key = content_key(self.graph, context, "options", step.trying, step.plugged_in(context))
+        told = step.trying, step.exclude, step.plugged_in(context)
+        key = content_key(self.graph, context, "options", *told)
         self.book = ScoreBook(Scorer(self.graph, feeds), score_path(key))
 
     def run(self, original: Graph) -> PruningDecision:
@@ -133,7 +134,7 @@ class _Search:
         self.limit = self.goal.limit(self.given)
         if now <= self.limit and self.quantize is None:
             # What simplified the model was enough: nothing has to be tried.
-            best = _Found((), now, self.step.order)
+            best = _Found((), now, PRUNE_FIRST)
             return PruningDecision(self._settled(best), self._record(trials, {}, best, now))
         options = {
             order: self._tried(trials, meter)

@@ -46,6 +46,7 @@ class Cluster(Pool):
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         try:
             self.client = Client(url, set_as_default=False, timeout=ANSWER_SECONDS, name="graphopt")
         except (OSError, ValueError) as error:
@@ -53,6 +54,7 @@ class Cluster(Pool):
         self._executor = self.client.get_executor(pure=False)
         self._files: dict[str, distributed.Future] = {}
         self._count, self._counted = 0, 0.0
+        self._manned = time.monotonic()
         try:
             self.client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError:
@@ -67,8 +69,10 @@ class Cluster(Pool):
     def workers(self) -> int:
         """Threads of all workers; at least 1."""
         if time.monotonic() - self._counted > COUNT_SECONDS:
-            self._count = sum(self.client.nthreads().values())
+            self._count = sum(self._threads().values())
             self._counted = time.monotonic()
+            if self._count:
+                self._manned = self._counted
         return max(1, self._count)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -83,6 +87,25 @@ class Cluster(Pool):
             with dask.config.set(QUIET):
                 self._files[parcel.key] = self.client.submit(dict, found, pure=False)
         return self._files[parcel.key]
+
+    def check(self) -> None:
+        """Raise if there has been no worker for a while, or no scheduler is there.
+
+        Raises:
+            WorkerError: G604.
+        """
+        if self.workers and time.monotonic() - self._manned > WORKER_SECONDS:
+            raise WorkerError(
+                f"all workers of the cluster at {self.url} are gone",
+                code="G604",
+                hint="see why they ended; lack of memory is the usual reason",
+            )
+
+    def _threads(self) -> dict[str, int]:
+        try:
+            return dict(self.client.nthreads())
+        except (OSError, TimeoutError, ValueError) as error:
+            raise _unreachable(self.url, error) from None
 
     def deaths(self, error: BaseException) -> int:
         """Count all workers that died: the scheduler has given the task to others before."""

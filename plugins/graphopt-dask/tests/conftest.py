@@ -26,8 +26,14 @@ def _importable() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster(_installed: None) -> Iterator[LocalCluster]:
-    """Two workers of one thread each."""
+    """Two workers of one thread each, which are started again as often as they die."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as made:
+    # A worker that is away when this is over is not started again, even if it died only just now.
+    patience = {"distributed.deploy.lost-worker-timeout": "1 hour"}
+    with (
+        dask.config.set(patience),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as made,
+    ):
         yield made

@@ -217,3 +217,44 @@ def test_a_cluster_without_workers_is_an_error(monkeypatch: pytest.MonkeyPatch) 
         open_crew(empty.scheduler_address, find=Registry().executor)
     assert caught.value.code == "G604"
     assert "dask worker tcp://" in str(caught.value.hint)
+
+
+def test_a_cluster_that_loses_all_its_workers_is_an_error(
+    errands: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import LocalCluster
+    from graphopt_dask import cluster as clusters
+
+    from graphopt.workers import crew as crews
+
+    monkeypatch.setattr(crews, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(clusters, "COUNT_SECONDS", 0.1)
+    monkeypatch.setattr(clusters, "WORKER_SECONDS", 3.0)
+    with LocalCluster(1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as small:
+        crew, _ = joined(small)
+        leaving = threading.Timer(0.5, lambda: small.scale(0))
+        leaving.start()
+        with crew, pytest.raises(WorkerError, match="all workers of the cluster") as caught:
+            results(crew, errands.wait_for, [(1, tmp_path)])
+        leaving.join()
+        (tmp_path / "go").touch()
+    assert caught.value.code == "G604"
+
+
+def test_a_scheduler_that_ends_in_the_middle_is_an_error(
+    errands: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import LocalCluster
+
+    from graphopt.workers import crew as crews
+
+    monkeypatch.setattr(crews, "LOOK_SECONDS", 0.1)
+    small = LocalCluster(1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+    crew, _ = joined(small)
+    ending = threading.Timer(0.5, small.close)
+    ending.start()
+    with crew, pytest.raises(WorkerError) as caught:
+        results(crew, errands.wait_for, [(1, tmp_path)])
+    (tmp_path / "go").touch()
+    ending.join()
+    assert caught.value.code == "G604"

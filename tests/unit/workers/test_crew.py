@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import BrokenExecutor, Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import psutil
 import pytest
 
 from graphopt.errors import GraphOptError, LimitError, ModelError, WorkerError
-from graphopt.workers import TRIES, Crew, InThisProcess
+from graphopt.workers import TRIES, Crew, InThisProcess, LocalProcesses
 from graphopt.workers import order as orders
 from tests.unit.workers import errands
 from tests.unit.workers.conftest import ROOT, crew_of
@@ -135,6 +136,31 @@ def test_a_task_that_kills_every_worker_is_given_up_and_named_and_the_rest_is_do
     assert isinstance(error, WorkerError)
     assert error.code == "G602"
     assert f"{TRIES} workers died of the task `3`" in error.message
+
+
+def test_where_deaths_are_laid_to_others_as_well_only_the_guilty_task_is_given_up() -> None:
+    class Together(LocalProcesses):
+        """Lays three deaths to whatever was out when a worker died, as clusters do."""
+
+        is_sure = False
+        died = 0
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if self.died and args[0].task != 3:
+                type(self).died -= 1
+                future: Future[Any] = Future()
+                future.set_exception(BrokenExecutor())
+                return future
+            return super().submit(fn, *args, **kwargs)
+
+        def deaths(self, error: BaseException) -> int:
+            type(self).died = 0 if type(error) is BrokenExecutor else 2
+            return 3
+
+    with Crew(Together(2), executor="unsure") as crew:
+        found = results(crew, errands.die_of_three, list(range(8)))
+    assert isinstance(found.pop(3), WorkerError)
+    assert found == [0, 1, 2, 4, 5, 6, 7]
 
 
 def test_leaving_the_loop_stops_the_rest_and_the_crew_goes_on(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_many_counts_are_as_good_as_each_alone() -> None:
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000), counts=st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_what_stays_does_not_depend_on_what_else_is_asked_for(seed: int, counts: list[int]) -> None:
-    evidence = random_evidence(np.random.default_rng(seed), units=40, taps=1)
+    evidence, _ = random_evidence(seed, units=40, taps=1, views=1)
     together = nested_choices(evidence, BlockObs(), counts)
     for count, kept in zip(sorted(counts, reverse=True), together, strict=True):
         np.testing.assert_array_equal(kept, choose_units(evidence, BlockObs(), count))
