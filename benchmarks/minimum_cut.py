@@ -11,9 +11,10 @@ models on 16 held-out samples. Nothing is timed, and weights are rounded alike e
     python benchmarks/minimum_cut.py [--targets host arm] [MODEL...]
 
 Writes benchmarks/results/minimum_cut.json; what is asked for is replaced there, the rest stays.
-Exit status 1 where both together are slower than the ranking at any limit, or slower than all int8
-at its own ratio, or where the cut alone is faster than the ranking (by more than 0.1 %, in the
-geometric mean over the limits) on fewer than half of the models.
+The limit of 0 dB is all int8's own ratio: there all int8 stands in the ranking's place. Models
+slower than fp32 do not count: fp32 keeps every limit. Exit status 1 where both together are slower
+than the ranking at any limit, or where the cut alone is faster than the ranking (by more than
+0.1 %, in the geometric mean over the limits) on fewer than half of the models.
 """
 
 from __future__ import annotations
@@ -210,10 +211,11 @@ def bench_of(subject: Subject, limit: float) -> _Bench:
 
 
 def fastest(subject: Subject, trials: Sequence[_Trial], assigner: Assigner, limit: float) -> Row:
-    """Return the fastest model that keeps the limit; fp32 where none was found."""
+    """Return the fastest model that keeps the limit; fp32 where none that is faster was found."""
     times = [subject.latency_ms(t.graph) for t in trials]
-    if not times:
-        return {"ms": rounded(subject.latency_ms(assigner.bench.float)), "snr_db": None}
+    floats = subject.latency_ms(assigner.bench.float)
+    if not times or floats < min(times):
+        return {"ms": rounded(floats), "snr_db": None}
     best = trials[times.index(min(times))]
     assert best.snr_db >= limit
     return {"ms": rounded(min(times)), "snr_db": round(best.snr_db, 2)}
@@ -233,12 +235,11 @@ def summary(rows: dict[str, Row]) -> Row:
         means[name] = statistics.geometric_mean(ratios.values())
         losses += [(name, above, round(r, 4)) for above, r in ratios.items() if r < 1 / CLEARLY]
         first = row["limits"][0]
-        against.append(row["all_int8_ms"] / first["cut"]["ms"])
+        against.append(first["ranking"]["ms"] / first["cut"]["ms"])
     both = [
         at["ranking"]["ms"] / min(at["ranking"]["ms"], at["cut"]["ms"])
         for row in rows.values()
         for at in row["limits"]
-        if at["above_db"]
     ]
     wins = sum(m > CLEARLY for m in means.values())
     return {
@@ -250,9 +251,9 @@ def summary(rows: dict[str, Row]) -> Row:
         "both_over_ranking": round(statistics.geometric_mean(both), 4),
         "both_never_slower": min(both) >= 1.0,
         "cut_over_all_int8_at_its_ratio": round(statistics.geometric_mean(against), 4),
-        "never_slower_than_all_int8": min(against) >= 1 / CLEARLY,
-        "faster_than_all_int8_on": sum(a > CLEARLY for a in against),
-        "bar": wins * 2 >= len(rows) and min(both) >= 1.0 and min(against) >= 1 / CLEARLY,
+        "cut_alone_slower_than_all_int8_on": sum(a < 1 / CLEARLY for a in against),
+        "cut_faster_than_all_int8_on": sum(a > CLEARLY for a in against),
+        "bar": wins * 2 >= len(rows) and min(both) >= 1.0,
     }
 
 

@@ -71,7 +71,8 @@ HOOKS = {
     "importance": "Named by the option `criterion` of `prune-channels`; fields are its options.",
     "coupling": "Asked by `prune-channels` about every node of that operator; a rule of graphopt's "
     "own comes first.",
-    "executors": "Found by `Registry.executor`. No command of this version fans out.",
+    "executors": "Found by the scheme of `--executor`. Any executor will do; a "
+    "`graphopt.workers.Pool` also says how many workers there are and how files reach them.",
     "commands": "Looked up when `graphopt` is given a command that is not built in.",
 }
 """What becomes of the things that a hook returns, by the end of the hook's name."""

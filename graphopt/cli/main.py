@@ -12,6 +12,7 @@ import click
 
 from graphopt.cli.failures import exit_code_of, warn_of_plugins
 from graphopt.cli.group import LazyGroup
+from graphopt.cli.memory import return_freed_memory
 from graphopt.cli.settings import Settings
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def main(args: Sequence[str] | None = None) -> int:
         # A process of its own makes much that lives until its end, and little that is garbage: most
         # compiles end before the first collection.
         gc.set_threshold(400_000, 10, 10)
+        return_freed_memory()
     settings = Settings()
     try:
         result = cli.main(args, prog_name="graphopt", standalone_mode=False, obj=settings)

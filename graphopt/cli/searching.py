@@ -136,6 +136,7 @@ def _found(settings: Settings, order: Order, folder: Path | None) -> Any:
             executor=order.executor,
             folder=folder,
             measure=False if order.no_measure else None,
+            sensitivity=order.html,
             registry=settings.registry,
             observe=observe,
             **sizes(order.shapes, order.dims),

@@ -14,7 +14,6 @@ from __future__ import annotations
 import glob
 import itertools
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,22 +77,18 @@ def minimum_cut(
     costs: Costs, border_scale: float = 1.0, float_scale: float = 1.0
 ) -> frozenset[str]:
     """Return the operators to keep in float so that the sum of times and borders is least."""
-    import networkx as nx
+    from graphopt.planner.assignment.binary import BinaryEnergy
 
-    capacities: defaultdict[tuple[object, object], float] = defaultdict(float)
+    known = (*costs.floats.values(), *costs.integers.values(), *costs.borders.values())
+    # What has no integer kernel stays in float, whatever that costs.
+    never = 1.0 + 2 * sum(c for c in known if math.isfinite(c))
+    energy = BinaryEnergy()
     for name, cost in costs.floats.items():
-        capacities["integer", ("op", name)] += cost * float_scale
-        capacities[("op", name), "float"] += costs.integers[name]
+        energy.add(name, min(costs.integers[name], never), cost * float_scale)
     for (one, other), cost in costs.borders.items():
-        capacities[("op", one), ("op", other)] += cost * border_scale
-        capacities[("op", other), ("op", one)] += cost * border_scale
-    network = nx.DiGraph()
-    for (tail, head), capacity in capacities.items():
-        # An edge without capacity is never cut: what has no integer kernel stays in float.
-        limit = {} if math.isinf(capacity) else {"capacity": capacity}
-        network.add_edge(tail, head, **limit)
-    _, (_, in_float) = nx.minimum_cut(network, "integer", "float")
-    return frozenset(v[1] for v in in_float if isinstance(v, tuple))
+        border = cost * border_scale
+        energy.add_pair(one, other, (0.0, border, border, 0.0))
+    return frozenset(str(name) for name in energy.minimum())
 
 
 def total_cost(costs: Costs, kept: frozenset[str]) -> float:

@@ -6,8 +6,7 @@ one that is in float already costs no further change of precision, and so the ra
 regions: precision that alternates loses.
 
 Beside the ranking, minimum cuts of time, noise and borders are asked for the fastest model that
-keeps the limit, with whatever precisions the passes can give. Of all that keep it the fastest is
-taken.
+keeps the limit, with the precisions that the passes can give; the fastest of all is taken.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def keep_accuracy(
         return Decision(tuple(steps))
     ranked = bench.ranked(whole)
     found = _by_ranking(bench, ranked) if "ranking" in by else []
-    found += cut_trials(graph, bench) if "cut" in by else []
+    found += cut_trials(graph, bench, measure=measure) if "cut" in by else []
     if not found:
         return Decision(bench.steps_without(None), bench.record(whole, None, ranked))
     best = bench.confirmed(bench.fastest(found, measure=measure))
@@ -136,8 +135,8 @@ def _by_ranking(bench: _Bench, ranked: Sequence[LayerSensitivity]) -> list[_Tria
     return [t for t in found if t is not None]
 
 
-def cut_trials(graph: Graph, bench: _Bench) -> list[_Trial]:
-    """Return models that keep the budget by minimum cuts; none where they cannot be made."""
+def cut_trials(graph: Graph, bench: _Bench, *, measure: bool) -> list[_Trial]:
+    """Return models of minimum cuts that keep the budget, none of them known to lose to float."""
     from graphopt.planner.assignment.assigner import Assigner
     from graphopt.planner.assignment.limit import LimitSearch
 
@@ -147,9 +146,10 @@ def cut_trials(graph: Graph, bench: _Bench) -> list[_Trial]:
             return []
         limit_db = bench.budget.min_snr_db if bench.budget.guard is None else None
         found = LimitSearch(assigner, bench.check_choice, limit_db).run()
-        return [trial for trial in found if not bench.is_float(trial)]
+        most = math.inf if measure else bench.latency_ms(bench.float)
+        made = (t for t in found if not bench.is_float(t))
+        return [t for t in made if bench.latency_ms(t.graph) <= most]
     except GraphOptError as error:
-        # The ranking does without what could not be opened here.
         bench.context.log.debug("no minimum cut", exc_info=error)
         return []
 
@@ -314,14 +314,14 @@ class _Bench:
         distinct = list({t.steps: t for t in trials}.values())
         if len(distinct) == 1:
             return distinct[0]
-        times = self._timed(distinct) if measure else self._estimated(distinct)
+        times = self._timed(distinct) if measure else [self.latency_ms(t.graph) for t in distinct]
         limit = min(times) * (1 + (_EQUAL if measure else 0.0))
         near = [t for t, ms in zip(distinct, times, strict=True) if ms <= limit]
         return min(near, key=lambda t: len(t.excluded))
 
-    def _estimated(self, trials: Sequence[_Trial]) -> list[float]:
-        cost, target = self.context.cost, self.context.target
-        return [cost.estimate(t.graph, target).latency_ms.value for t in trials]
+    def latency_ms(self, graph: Graph) -> float:
+        """Return the estimated latency of a model."""
+        return self.context.cost.estimate(graph, self.context.target).latency_ms.value
 
     def _timed(self, trials: Sequence[_Trial]) -> list[float]:
         verifier = self.verifier

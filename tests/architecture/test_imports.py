@@ -45,6 +45,7 @@ def test_the_contracts_hold() -> None:
         ("api/source.py", "import pluggy", "pluggy lives in hookspecs and registry"),
         ("report/compiling.py", "import rich", "The terminal lives in cli"),
         ("ir/order.py", "import networkx", "networkx lives in analysis, cost and planner"),
+        ("api/source.py", "import jinja2", "Templates and plots live in page"),
     ],
 )
 def test_each_contract_bites(copy: Path, module: str, line: str, contract: str) -> None:

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphopt.planner.joint import Budgets, effort_of
+
 if TYPE_CHECKING:
-    from graphopt.planner.joint import Budgets, Effort
+    from collections.abc import Mapping
+
+    from graphopt.planner.joint import Effort
+
+SECONDS = {"quick": 120.0, "normal": 240.0, "thorough": 3600.0}
+"""After how long no further model is begun, by effort, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +31,16 @@ class Asked:
     effort: Effort
     seconds: float
     pick: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        budgets: Mapping[str, str | float | None] | None,
+        effort: str,
+        seconds: float | None,
+        pick: str | None,
+    ) -> Asked:
+        """Return what the arguments of a search ask for; raises RecipeError G103."""
+        found = effort_of(effort)
+        usual = SECONDS[found.name] if seconds is None else seconds
+        return cls(Budgets.parse(budgets or {}), found, usual, pick)

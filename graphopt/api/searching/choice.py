@@ -108,11 +108,16 @@ class Choice:
             f"{name.replace('_', '-')} by {100 * (excess - 1):.0f} %"
             for name, excess in self.excesses(chosen).items()
         )
+        late = self.foreman.stopped
         error = LimitError(
             f"no model holds; the nearest, `{chosen.candidate.label}`, exceeds {over}",
             code="G507",
-            hint="allow more, give more data, or try `--effort thorough`; --keep writes the "
-            "nearest all the same",
+            hint=(
+                "the time was up: state a longer `--time-limit`"
+                if late
+                else "allow more, give more data, or try `--effort thorough`"
+            )
+            + "; --keep writes the nearest all the same",
         )
         error.compiled, error.search = compiled, record
         raise error

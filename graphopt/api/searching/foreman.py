@@ -55,6 +55,8 @@ class Foreman:
         self.deadline = deadline
         self.made: dict[str, Made] = {}
         self.speedups: dict[str, float] = {}
+        self.stopped = False
+        """Whether something was left to try when the time was up."""
         self._parcels: tuple[Parcel, Parcel | str] | None = None
         self._seconds: dict[bool, list[float]] = {True: [], False: []}
         self._planned = {True: 0, False: 0}
@@ -161,6 +163,7 @@ class Foreman:
         """Have candidates made by the crew; what was not begun in time is not kept."""
         found = {c: Made(c, c.key(self.ground.basis), fault=LATE) for c in candidates}
         if self.is_late():
+            self.stopped = True
             return found
         trials = [self._trial(candidate) for candidate in candidates]
         for index, outcome in self.crew.map(run_trial, trials, label="searching"):
@@ -168,6 +171,7 @@ class Foreman:
             found[candidate] = self._entered(candidate, outcome)
             self._show()
             if self.is_late():
+                self.stopped = True
                 break
         return found
 
@@ -251,8 +255,3 @@ def _at(made: Made, latency_ms: float) -> Made:
     return dataclasses.replace(
         made, figures=dataclasses.replace(made.figures, latency_ms=latency_ms)
     )
-
-
-def is_late(made: Made) -> bool:
-    """Whether a candidate was left because the time was up."""
-    return made.fault == LATE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphopt import ir
 from graphopt.api.compiled import Compiled
-from graphopt.api.searching.foreman import is_late
+from graphopt.pipeline.validation import validation_record
 from graphopt.planner.joint import Point, front_of
 from graphopt.report import FigureRecord, PointRecord, SearchRecord
 from graphopt.report.stored import read_report
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from graphopt.api.searching.choice import Choice
     from graphopt.api.searching.ground import Ground
     from graphopt.planner.joint import Made, Store
-    from graphopt.report import Report
+    from graphopt.report import Report, ValidationRecord
     from graphopt.workers import Crew
 
 _KEY = 8
@@ -40,7 +40,7 @@ def record_of(
     front = {p.made.digest for p in front_of([Point.of(m) for m in holding])}
     first = {m.digest: m for m in (*judged, chosen)}
     points = tuple(_point(m, choice, front, first, chosen) for m in made)
-    late = any(is_late(m) for m in made)
+    late = choice.foreman.stopped
     return SearchRecord(
         budgets=budgets,
         effort=asked.effort.name,
@@ -68,10 +68,15 @@ def compiled_of(
             report,
             source=ground.facts,
             figures=_figures(report, ground, choice, chosen),
+            validation=_validation(ground, chosen),
             seconds=record.seconds,
         ),
         ir.source_files(ground.graph),
     )
+
+
+def _validation(ground: Ground, chosen: Made) -> ValidationRecord | None:
+    return None if chosen.score is None else validation_record(ground.guard, chosen.score)
 
 
 def _figures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from graphopt.api.searching.choice import Choice
 from graphopt.api.searching.foreman import Foreman
 from graphopt.api.searching.formats import assigned_formats, placed_format, plain_formats
 from graphopt.api.searching.ground import Ground, prepare
+from graphopt.api.searching.noise import with_noise
 from graphopt.api.searching.record import compiled_of, record_of
 from graphopt.calibration.cache_folder import cache_folder
 from graphopt.errors import GraphOptError
-from graphopt.planner.joint import Budgets, Candidate, Store, Wanted, effort_of, rounds
+from graphopt.planner.joint import Candidate, Store, Wanted, rounds
 from graphopt.registry import Registry
 from graphopt.workers import open_crew
 
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from graphopt.planner.joint import Effort
     from graphopt.recipe import Recipe
     from graphopt.report import Observe, SearchRecord
-
-SECONDS = {"quick": 60.0, "normal": 240.0, "thorough": 3600.0}
-"""After how long no further model is begun, by effort, unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ def search(
     executor: str | None = None,
     folder: Path | str | None = None,
     measure: bool | None = None,
+    sensitivity: bool = False,
     registry: Registry | None = None,
     observe: Observe | None = None,
 ) -> Found:
@@ -96,6 +96,7 @@ def search(
         folder: where everything made is kept, so that a search that was killed goes on; in the
             user's cache when None.
         measure: time finalists on this machine; by default when the target is the host.
+        sensitivity: measure the noise of each layer of the model that is picked; makes it again.
         registry: passes, targets and so on; built-ins and installed plugins when None.
         observe: is told about progress.
 
@@ -105,12 +106,7 @@ def search(
     """
     started = time.perf_counter()
     registry = registry or Registry()
-    asked = Asked(
-        budgets=Budgets.parse(budgets or {}),
-        effort=effort_of(effort),
-        seconds=SECONDS[effort] if seconds is None else seconds,
-        pick=pick,
-    )
+    asked = Asked.of(budgets, effort, seconds, pick)
     ground = prepare(
         model,
         data,
@@ -127,7 +123,10 @@ def search(
     )
     place = Path(folder) if folder is not None else _folder(ground)
     with Store(place) as store:
-        return _searched(ground, asked, store, workers, executor, started)
+        found = _searched(ground, asked, store, workers, executor, started)
+    if sensitivity:
+        return dataclasses.replace(found, compiled=with_noise(ground, found.compiled))
+    return found
 
 
 def _searched(
@@ -169,7 +168,7 @@ def _run(foreman: Foreman, formats: Sequence[Candidate], wanted: Wanted, effort:
     batch = next(steps)
     while True:
         results = foreman.make(batch)
-        if foreman.is_late():
+        if foreman.stopped:
             return
         try:
             batch = steps.send(results)

@@ -39,12 +39,12 @@ class Thoroughness:
     far: int = 5
     finalists: int = 3
     rectify: bool = True
-    pairs: int = 2
+    pairs: int = 4
     pair_samples: int = 0
     refits: bool = True
 
 
-_SPARING = Thoroughness(tried=256, trial_copies=1, criteria=2, finalists=1)
+_SPARING = Thoroughness(tried=256, trial_copies=1, criteria=2, finalists=1, pairs=2)
 
 EFFORTS: dict[Effort, Thoroughness] = {
     "quick": Thoroughness(

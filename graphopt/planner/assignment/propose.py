@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from graphopt.errors import GraphOptError
 from graphopt.planner.assignment.assigner import Assigner, from_db, to_db
 from graphopt.planner.assignment.precisions import overrides_of, settled
 
@@ -64,12 +65,14 @@ def propose_assignments(
     """
     if not context.has_data or most < 1:
         return ()
-    assigner = Assigner(graph, settled(steps), context, verifier)
-    if not assigner.is_possible:
-        return ()
     made: dict[tuple[Pass, ...], Assignment] = {}
-    for choice in _spread(assigner, most):
-        made.setdefault(choice.steps, _assignment(assigner, choice, steps))
+    try:
+        assigner = Assigner(graph, settled(steps), context, verifier)
+        for choice in _spread(assigner, most) if assigner.is_possible else ():
+            made.setdefault(choice.steps, _assignment(assigner, choice, steps))
+    except GraphOptError as error:
+        # A search has other candidates than those of a model that cannot be opened with switches.
+        context.log.debug("no minimum cut", exc_info=error)
     return _front(made.values())
 
 

@@ -81,7 +81,8 @@ def rounds(
             latencies on the scale of the estimates.
     """
     # What is worth removing is the same in every format, and is found out while those are made.
-    ahead = [_pruned(formats[-1], _goal("latency", g), effort) for g in effort.goals[1:2]]
+    likely = formats[min(1, len(formats) - 1)]
+    ahead = [_pruned(likely, _goal("latency", g), effort) for g in effort.goals[1:2]]
     made = yield [*formats, *(ahead if wanted.max_drop is not None else [])]
     made = made[: len(formats)]
     for leading in _leading(made if timed is None else timed(made), wanted, effort.formats):

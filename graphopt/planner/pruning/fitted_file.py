@@ -73,7 +73,7 @@ def _packed(fits: Mapping[str, Fitted]) -> bytes:
 def _read(path: Path) -> dict[str, Fitted] | None:
     """Return what a file holds; None where there is none, or it cannot be read."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             told = json.loads(arrays["told"].tobytes())
             return {each["name"]: _fitted(each, n, arrays) for n, each in enumerate(told)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -230,7 +230,7 @@ def test_a_cluster_that_loses_all_its_workers_is_an_error(
     monkeypatch.setattr(crews, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(clusters, "COUNT_SECONDS", 0.1)
     monkeypatch.setattr(clusters, "WORKER_SECONDS", 3.0)
-    with LocalCluster(1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as small:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as small:
         crew, _ = joined(small)
         leaving = threading.Timer(0.5, lambda: small.scale(0))
         leaving.start()
@@ -249,7 +249,7 @@ def test_a_scheduler_that_ends_in_the_middle_is_an_error(
     from graphopt.workers import crew as crews
 
     monkeypatch.setattr(crews, "LOOK_SECONDS", 0.1)
-    small = LocalCluster(1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+    small = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
     crew, _ = joined(small)
     ending = threading.Timer(0.5, small.close)
     ending.start()

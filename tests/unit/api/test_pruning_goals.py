@@ -93,7 +93,7 @@ def test_other_data_are_another_search(
         pruned(models, "macs=0.8x", QUICK, data=fewer)
 
 
-@pytest.mark.parametrize("effort", ["quick", "normal"])
+@pytest.mark.parametrize("effort", ["quick", pytest.param("normal", marks=pytest.mark.slow)])
 def test_bytes_depend_neither_on_the_cache_nor_on_who_else_searches(
     effort: str, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

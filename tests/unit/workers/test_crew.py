@@ -139,23 +139,23 @@ def test_a_task_that_kills_every_worker_is_given_up_and_named_and_the_rest_is_do
 
 
 def test_where_deaths_are_laid_to_others_as_well_only_the_guilty_task_is_given_up() -> None:
+    blamed: set[int] = set()
+
     class Together(LocalProcesses):
-        """Lays three deaths to whatever was out when a worker died, as clusters do."""
+        """Lays three deaths to every task once, as clusters do to those that a worker had."""
 
         is_sure = False
-        died = 0
 
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            if self.died and args[0].task != 3:
-                type(self).died -= 1
-                future: Future[Any] = Future()
-                future.set_exception(BrokenExecutor())
-                return future
-            return super().submit(fn, *args, **kwargs)
+            if args[0].task in blamed | {3}:
+                return super().submit(fn, *args, **kwargs)
+            blamed.add(args[0].task)
+            future: Future[Any] = Future()
+            future.set_exception(BrokenExecutor())
+            return future
 
         def deaths(self, error: BaseException) -> int:
-            type(self).died = 0 if type(error) is BrokenExecutor else 2
-            return 3
+            return TRIES
 
     with Crew(Together(2), executor="unsure") as crew:
         found = results(crew, errands.die_of_three, list(range(8)))

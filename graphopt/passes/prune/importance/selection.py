@@ -19,6 +19,8 @@ CHUNK = 0.07
 """Share of the units that go before the rest is scored again."""
 SWAPS = 0.1
 """Share of the kept units that are first tried to be exchanged."""
+LARGEST_SWAPPED = 1536
+"""Features of a consumer beyond which nothing is exchanged: each try inverts their moments."""
 
 
 @runtime_checkable
@@ -45,7 +47,8 @@ def choose_units(
     Units of the lowest score go, a chunk at a time, and the others are scored again. With a
     criterion that is ``Exchanging``, the units that then matter least are exchanged for the ones
     that would help most, where that lowers the loss (the local search of Meng et al. 2024,
-    "OSSCAR"). Of equal scores the later unit goes.
+    "OSSCAR"), as long as consumers have no more than ``LARGEST_SWAPPED`` features. Of equal scores
+    the later unit goes.
 
     Args:
         evidence: what is known of the group.
@@ -110,7 +113,8 @@ def _lowest(numbers: Array, scores: Array, step: int) -> Array:
 
 def _exchanged(evidence: Evidence, criterion: Importance, kept: Array, cells: Array) -> Array:
     """Return a choice of as many units that costs no more."""
-    if not isinstance(criterion, Exchanging) or kept.all():
+    features = max((len(view.weight) for view in evidence.consumers), default=0)
+    if not isinstance(criterion, Exchanging) or kept.all() or features > LARGEST_SWAPPED:
         return kept.copy()
     counts = [int((mask & (cells == c)).sum()) for c in np.unique(cells) for mask in (kept, ~kept)]
     step = min(max(1, int(SWAPS * min(counts[::2]))), *counts)

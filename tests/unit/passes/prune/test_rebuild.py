@@ -121,7 +121,8 @@ def test_each_layer_is_fitted_on_what_the_pruned_graph_gives_it() -> None:
     data = samples(model, 400)
     ctx = context(data=data, model=model)
     nodes = model.nodes("Gemm", "MatMul")[1:]
-    done = rebuild(model, pruned, cut, nodes, ctx, EVERY, ridge=0.0, how=Thoroughness(rectify=False))
+    how = Thoroughness(rectify=False)
+    done = rebuild(model, pruned, cut, nodes, ctx, EVERY, ridge=0.0, how=how)
     assert len(done) == 2
     probe = pruned.copy()
     probe.set_outputs([probe.value("r1")])
