@@ -15,6 +15,7 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PRUNING = HERE.parent / "docs" / "explanation" / "pruning.md"
 GRAPHS = HERE.parent / "docs" / "explanation" / "graph-optimisation.md"
+SEARCHES = HERE.parent / "docs" / "explanation" / "joint-search.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 METRICS = {
     "top1": ("top-1", "%"),
@@ -203,9 +204,59 @@ def written(path: Path, made: str) -> str:
     return f"{before}{BEGIN}\n{made}\n{END}{after}"
 
 
+def search_table() -> str:
+    """Return the Markdown of what searches find."""
+    result = read("joint")
+    machine, summary = result["machine"], result["summary"]
+    lines = [
+        "| model | picked | speed | best other tool | against it | against quantized alone "
+        "| smaller | lost (95 %) | tried | seconds |",
+        "|---|---|--:|---|--:|--:|--:|---|--:|--:|",
+    ]
+    lines += [_search_line(row) for row in result["rows"]]
+    missed = [name for name, holds in summary["bars"].items() if not holds]
+    lines += [
+        "",
+        f"Measured on {machine['date']}: {machine['processor']}, {machine['cores']} shared cores, "
+        f"onnxruntime {machine['versions']['onnxruntime']}; all contenders of a model interleaved "
+        "in one process, one thread, ratios of medians. A search is given half of the labelled "
+        "samples and a largest drop of one point (0.3 dB of PSNR; 20 dB against the original where "
+        "there are no labels); what is lost is of the other half. The best other tool is the "
+        "fastest that is acceptable by the same measure, another one for each model. In the "
+        f"geometric mean {summary['geomean_against_fp32']:.2f} x fp32, "
+        f"{summary['geomean_against_best_peer']:.2f} x the best other tool of each model, "
+        f"{summary['geomean_smaller']:.2f} times smaller. "
+        + (f"Missed of what was aimed at: {'; '.join(missed)}. " if missed else "")
+        + "Script: `benchmarks/joint.py`.",
+    ]
+    return "\n".join(lines)
+
+
+def _search_line(row: dict[str, Any]) -> str:
+    alone = row["against_quantized_alone"]
+    metric = row["contenders"]["fp32"]["metric"]
+    unit = METRICS.get(metric, ("", ""))[1].replace("%", "points")
+    lost = f"{row['drop']:.2f} {unit}"
+    if metric == "snr_db":
+        lost = f"SNR {row['contenders']['graphopt search']['snr_db'] or 100:.0f} dB"
+    elif row["interval"]:
+        lost += f" ({row['interval'][0]:.2f} to {row['interval'][1]:.2f})"
+    return (
+        f"| {row['model']} | {row['picked']} | {row['speed']:.2f} x | {row['best_peer']} "
+        f"{row['peer_speed']:.2f} x | {row['against_best_peer']:.2f} x "
+        f"| {f'{alone:.2f} x' if alone else '-'} | {row['smaller']:.2f} x | {lost} "
+        f"| {row['tried']} | {row['seconds']:.0f} |"
+    )
+
+
 def main() -> None:
     """Rewrite the pages between their markers, or check that nothing would change."""
-    pages = ((README, table()), (PRUNING, pruned_table()), (GRAPHS, graph_table()))
+    pages = (
+        (README, table()),
+        (PRUNING, pruned_table()),
+        (GRAPHS, graph_table()),
+        (SEARCHES, search_table()),
+    )
     for path, made in pages:
         text = written(path, made)
         if "--check" in sys.argv:
