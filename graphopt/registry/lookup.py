@@ -74,6 +74,11 @@ class Registry:
         self._own = self._loader.own
         self._plugins = installed(selected(plugins))
 
+    @property
+    def plugin_names(self) -> tuple[str, ...]:
+        """Names of the plugins that may be used; what ``plugins`` of another registry takes."""
+        return tuple(plugin.name for plugin in self._plugins if plugin.enabled)
+
     # Look-ups. Each raises PluginError when the name is qualified by a plugin that failed, and
     # RecipeError G107 when that plugin is not there.
 

@@ -196,8 +196,14 @@ class Foreman:
 
     def _trial(self, candidate: Candidate) -> Trial:
         model, data = self._sent()
+        ground = self.ground
         return Trial(
-            candidate.label, model, data, self.recipe_of(candidate), self.ground.guard.state()
+            candidate.label,
+            model,
+            data,
+            self.recipe_of(candidate),
+            ground.guard.state(),
+            ground.registry.plugin_names,
         )
 
     def _sent(self) -> tuple[Parcel, Parcel | str]:

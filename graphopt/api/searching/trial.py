@@ -42,6 +42,7 @@ class Trial:
         data: calibration and validation samples; a path where every worker sees it.
         recipe: with all overrides applied.
         guard: how to judge what comes out.
+        plugins: names of those that may be used, as in the process that asks.
     """
 
     label: str
@@ -49,6 +50,7 @@ class Trial:
     data: Parcel | str
     recipe: Recipe
     guard: GuardState
+    plugins: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.label
@@ -71,11 +73,12 @@ def run_trial(trial: Trial, shelf: Shelf) -> Outcome:
     model = shelf.path(trial.model)
     data = trial.data if isinstance(trial.data, str) else shelf.path(trial.data)
     started = time.perf_counter()
+    registry = _registry(trial.plugins)
     try:
-        compiled = compiled_trial(model, data, trial.recipe, _registry())
-        target = find_target(trial.recipe.target, _registry())
-        guard = trial.guard.open(_registry(), lambda: open_session(model, target=target))
-        score = judged(compiled, guard, _registry())
+        compiled = compiled_trial(model, data, trial.recipe, registry)
+        target = find_target(trial.recipe.target, registry)
+        guard = trial.guard.open(registry, lambda: open_session(model, target=target))
+        score = judged(compiled, guard, registry)
     except GraphOptError as error:
         return Outcome(fault=f"{error.code}: {error.message}", seconds=_since(started))
     return Outcome(
@@ -158,9 +161,9 @@ def _original(model: Path, recipe: Recipe) -> Session:
 
 
 @cache
-def _registry() -> Registry:
+def _registry(plugins: tuple[str, ...]) -> Registry:
     """Return the plugins of this process, found once."""
-    return Registry()
+    return Registry(plugins=plugins)
 
 
 def _since(started: float) -> float:

@@ -10,6 +10,7 @@ import pytest
 import graphopt
 from graphopt import ir
 from graphopt.errors import DataError, LimitError, RecipeError
+from graphopt.registry import Registry
 from graphopt.runtime import open_session
 
 if TYPE_CHECKING:
@@ -106,3 +107,11 @@ def test_float_computes_what_the_original_does(found: Found, models: Path) -> No
 def test_a_search_needs_data_that_it_can_judge_by(models: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError):
         run(models, tmp_path, data=models / "missing.npz")
+
+
+def test_workers_may_use_the_plugins_that_the_search_may(models: Path, tmp_path: Path) -> None:
+    asked = {p.name for p in Registry().plugins() if p.name != "graphopt"}
+    assert set(Registry().plugin_names) == asked
+    assert Registry(plugins=()).plugin_names == ()
+    alone = run(models, tmp_path, registry=Registry(plugins=()), budgets={"max_size": "0.9x"})
+    assert any(p.chosen for p in alone.record.points)
