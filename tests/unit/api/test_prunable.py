@@ -99,7 +99,7 @@ def test_with_data_each_group_is_halved() -> None:
 
 
 def test_too_few_samples_say_nothing_of_halves() -> None:
-    found = graphopt.analyze_pruning(model(), data=samples(3))
+    found = graphopt.analyze_pruning(model(), data=samples(2))
     assert all(group.divergence is None for group in found.groups)
     assert found.samples == 0
 
