@@ -95,7 +95,7 @@ _USABLE = ("front", "dominated")
 
 
 def _is_unpruned(point: graphopt.report.PointRecord) -> bool:
-    return not any("prune-channels.to" in told for told in point.settings)
+    return not any("prune-channels." in told for told in point.settings)
 
 
 def judge(
@@ -212,16 +212,20 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     machine = describe()
     rows = []
-    for workload in workloads(options.models or list(TEN)):
+    for workload in sorted(
+        workloads(options.models or list(TEN)), key=lambda w: w.path.stat().st_size
+    ):
         rows.append(row(workload, options, folder))
         print(json.dumps({k: v for k, v in rows[-1].items() if k != "contenders"}), flush=True)
+        summary = summarise(rows, options.drop)
+        if not options.models:
+            # After each, so that a run that is ended has what it measured.
+            path = RESULTS if options.drop == "1%" else RESULTS.with_stem("joint_3")
+            outstanding = [name for name in TEN if name not in {r["model"] for r in rows}]
+            content = {"outstanding": outstanding, "summary": summary, "rows": rows}
+            path.write_text(json.dumps({"machine": machine, **content}, indent=1) + "\n")
     show(rows)
-    summary = summarise(rows, options.drop)
     print(json.dumps(summary, indent=1))
-    if not options.models:
-        path = RESULTS if options.drop == "1%" else RESULTS.with_stem("joint_3")
-        content = {"machine": machine, "summary": summary, "rows": rows}
-        path.write_text(json.dumps(content, indent=1) + "\n")
     sys.exit(0 if all(summary["bars"].values()) else 1)
 
 

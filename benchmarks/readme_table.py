@@ -214,6 +214,7 @@ def search_table() -> str:
         "|---|---|--:|---|--:|--:|--:|---|--:|--:|",
     ]
     lines += [_search_line(row) for row in result["rows"]]
+    outstanding = result["outstanding"]
     missed = [name for name, holds in summary["bars"].items() if not holds]
     lines += [
         "",
@@ -227,6 +228,7 @@ def search_table() -> str:
         f"{summary['geomean_against_best_peer']:.2f} x the best other tool of each model, "
         f"{summary['geomean_smaller']:.2f} times smaller. "
         + (f"Missed of what was aimed at: {'; '.join(missed)}. " if missed else "")
+        + (f"Not measured in this run: {', '.join(outstanding)}. " if outstanding else "")
         + "Script: `benchmarks/joint.py`.",
     ]
     return "\n".join(lines)

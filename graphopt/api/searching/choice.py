@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from graphopt.api.searching.formats import as_pruned
 from graphopt.api.searching.race import timed_finalists
 from graphopt.errors import LimitError, RecipeError
 from graphopt.planner.joint import FASTEST, MOST_ACCURATE, RULES, Point, pick
+from graphopt.report.stored import read_report
 
 if TYPE_CHECKING:
     from graphopt.api.compiled import Compiled
@@ -152,7 +154,8 @@ class Choice:
         finalists = self._finalists()
         best = next((m for m in finalists if _is_pruned(m)), None)
         if best is not None and not self.foreman.is_late():
-            again = self.foreman.make_here(best.candidate)
+            settled = as_pruned(best.candidate, read_report(best.report), self.ground.registry)
+            again = self.foreman.make_here(settled)
             if again.digest and again.digest not in {m.digest for m in finalists}:
                 finalists.append(again)
         if finalists:
@@ -193,4 +196,4 @@ class Choice:
 
 
 def _is_pruned(made: Made) -> bool:
-    return any(told.startswith("prune-channels.to=") for told in made.candidate.overrides)
+    return any(told.startswith("prune-channels.") for told in made.candidate.overrides)

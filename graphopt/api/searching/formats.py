@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _FLOAT = {"insert-qdq": "placement=float", "quantize-matmuls": "mode=off"}
 _PLACED = "placed by the clock"
 _WEIGHT_ONLY = "weight-only"
+_PRUNING = "prune-channels"
 _BITS = (8, 4)
 _MATTERS = 0.3
 """Share of the weights that products and embeddings must have to be worth fewer bits."""
@@ -100,6 +101,18 @@ def placed_format(report: Report, recipe: Recipe, registry: Registry) -> Candida
 def clocked(candidate: Candidate) -> Candidate:
     """Return a candidate with its passes chosen by timing."""
     return Candidate(f"{candidate.label}, {_PLACED}", candidate.overrides, candidate.recipe, True)
+
+
+def as_pruned(candidate: Candidate, report: Report, registry: Registry) -> Candidate:
+    """Return a candidate that removes just what its compile did, instead of what reaches a goal."""
+    others = tuple(told for told in candidate.overrides if not told.startswith(f"{_PRUNING}."))
+    told = [
+        f"{entry.use}.{kebab(name)}={_toml(value)}"
+        for entry in parse_recipe(report.recipe).passes
+        if entry.use == _PRUNING
+        for name, value in entry.options.items()
+    ]
+    return Candidate(candidate.label, (*others, *told), candidate.recipe)
 
 
 def _settled(entry: PassEntry, registry: Registry) -> Mapping[str, Any]:

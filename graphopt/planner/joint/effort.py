@@ -35,7 +35,7 @@ class Effort:
 
 EFFORTS = {
     "quick": Effort("quick", 1, (), 0, 2, "quick", "", 3),
-    "normal": Effort("normal", 1, (0.85, 0.7, 0.5), 2, 4, "normal", "careful", 4),
+    "normal": Effort("normal", 1, (0.85, 0.7, 0.5), 1, 4, "normal", "careful", 4),
     "thorough": Effort("thorough", 3, (0.9, 0.8, 0.7, 0.55, 0.4), 3, 6, "thorough", "", 6),
 }
 

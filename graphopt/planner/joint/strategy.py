@@ -30,7 +30,7 @@ _CLOSEST = 0.03
 _HARDEST = 0.08
 _USUAL = "normal"
 _PARTS = 3
-_POLISHED = (0.95, 0.88)
+_POLISHED = (0.96, 0.91, 0.86, 0.81)
 """Shares of the hardest goal that held, which are tried with more care."""
 _HARDER = 0.8
 """Share of the hardest goal that is tried next where all hold."""
