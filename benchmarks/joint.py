@@ -40,6 +40,8 @@ BARS = {"1%": (1.3, 2.0), "3%": (1.6, 2.5)}
 """Against the best acceptable peer of each model, and against fp32; geometric means."""
 LEAST_SMALLER = 4.0
 MOST_SECONDS = 300.0
+ALLOWED = {"psnr_db": 0.3, "si_sdr_db": 0.3, "snr_db": 0.0}
+"""dB; what is lost of other metrics is in points, as it was asked for."""
 LOWEST = 0.98
 """Equal, but for what the clock of a shared machine is worth."""
 
@@ -174,6 +176,7 @@ def summarise(rows: list[dict[str, object]], drop: str) -> dict[str, object]:
         "geomean_against_best_peer": round(geometric_mean(rivals), 3),
         "geomean_smaller": round(geometric_mean(smaller), 2),
         "longest_seconds": max(float(r["seconds"]) for r in rows),
+        "lost_more_than_allowed": [r["model"] for r in rows if _excess(r, drop) > 0.0],
     }
     return means | {
         "bars": {
@@ -182,9 +185,19 @@ def summarise(rows: list[dict[str, object]], drop: str) -> dict[str, object]:
             f"smaller >= {LEAST_SMALLER}": means["geomean_smaller"] >= LEAST_SMALLER,
             "none slower than fp32": min(speeds) >= LOWEST,
             "none behind the best peer": min(rivals) >= LOWEST,
+            "no loss above what is allowed that is not chance": not any(
+                r["interval"] and _excess(r, drop, r["interval"][0]) > 0.0 for r in rows
+            ),
             f"each search under {MOST_SECONDS:g} s": means["longest_seconds"] < MOST_SECONDS,
         }
     }
+
+
+def _excess(row: dict[str, object], drop: str, lost: float | None = None) -> float:
+    """Return by how much more is lost than was allowed, on samples that no search has seen."""
+    metric = row["contenders"][BASE]["metric"]
+    allowed = ALLOWED[metric] if metric in ALLOWED else float(drop.rstrip("%"))
+    return float(row["drop"] if lost is None else lost) - allowed
 
 
 def show(rows: list[dict[str, object]]) -> None:
