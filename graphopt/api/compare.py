@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphopt.api.requested import demand_option
 from graphopt.api.sizes import sizes_given
 from graphopt.api.source import input_specs, read_model
 from graphopt.api.timing import time_against
@@ -183,19 +184,8 @@ def _check_options(
             code="G108",
             hint="graphopt diff A.onnx B.onnx, or graphopt diff A.onnx --recipe PRESET --bisect",
         )
-    _demand(recipe is not None, "--recipe", with_recipe)
-    _demand(bisect or recipe is not None, "--bisect", with_search)
-
-
-def _demand(is_asked_for: bool, option: str, given: Mapping[str, object]) -> None:
-    """Raise RecipeError G108 when something is stated that only goes with another option."""
-    stated = [name for name, value in given.items() if value is not None]
-    if stated and not is_asked_for:
-        raise RecipeError(
-            f"`{stated[0]}` goes with `{option}`",
-            code="G108",
-            hint=f"add `{option}`, or leave it out",
-        )
+    demand_option(recipe is not None, "`--recipe`", with_recipe)
+    demand_option(bisect or recipe is not None, "`--bisect`", with_search)
 
 
 def _shared(first: Graph, second: Graph) -> list[str]:

@@ -9,12 +9,23 @@ from graphopt import ir
 from graphopt.errors import ModelError, RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from graphopt.ir import Graph
     from graphopt.recipe import Recipe
     from graphopt.report import Report
+
+
+def demand_option(is_asked_for: bool, option: str, given: Mapping[str, object]) -> None:
+    """Raise RecipeError G108 when something is stated that only goes with another option."""
+    stated = [name for name, value in given.items() if value is not None]
+    if stated and not is_asked_for:
+        raise RecipeError(
+            f"`{stated[0]}` goes with {option}",
+            code="G108",
+            hint=f"add {option}, or leave it out",
+        )
 
 
 def check_dumped(name: str | None, recipe: Recipe) -> None:

@@ -57,7 +57,7 @@ class Request:
     min_snr: float | None
     max_drop: str | None
     budgets: dict[str, str]
-    effort: str
+    effort: str | None
     time_limit: float | None
     workers: int | None
     executor: str | None
@@ -156,6 +156,8 @@ def command(settings: Settings, /, **given: Any) -> None:
 
         check_available()
     output = checked_output(request.model, request.output, resolved.recipe.target)
+    if not request.searches:
+        _demand_budget(request)
     if request.searches:
         from graphopt.cli.searching import compile_by_search
 
@@ -168,6 +170,19 @@ def command(settings: Settings, /, **given: Any) -> None:
             _finish(settings, request, resolved, cast("Compiled", error.compiled), output)
         raise
     _finish(settings, request, resolved, compiled, output)
+
+
+def _demand_budget(request: Request) -> None:
+    """Raise RecipeError G108 for options of a search where nothing is searched."""
+    from graphopt.api.requested import demand_option
+
+    of_search = {
+        "--effort": request.effort,
+        "--time-limit": request.time_limit,
+        "--workers": request.workers,
+        "--executor": request.executor,
+    }
+    demand_option(False, "a budget such as `--max-drop`", of_search)
 
 
 def _compile(settings: Settings, request: Request, resolved: ResolvedRecipe) -> Compiled:

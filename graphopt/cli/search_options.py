@@ -68,9 +68,7 @@ def effort_options(command: F) -> F:
         click.option(
             "--effort",
             type=click.Choice(["quick", "normal", "thorough"]),
-            default="normal",
-            show_default=True,
-            help="How many models to try, and how carefully.",
+            help="How many models to try, and how carefully.  [default: normal]",
         ),
         click.option(
             "--time-limit",

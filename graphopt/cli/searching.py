@@ -35,7 +35,7 @@ class Order:
     overrides: tuple[str, ...]
     max_drop: str | None
     budgets: Mapping[str, str]
-    effort: str
+    effort: str | None
     time_limit: float | None
     workers: int | None
     executor: str | None
@@ -81,6 +81,7 @@ def compile_by_search(
     settings: Settings, request: Request, resolved: ResolvedRecipe, output: Path
 ) -> None:
     """Write the best model within the budgets of a compile, and tell how it came about."""
+    _demand_one_question(request)
 
     def finish(
         settings: Settings, order: Order, compiled: Compiled, record: SearchRecord, output: Path
@@ -109,6 +110,26 @@ def compile_by_search(
     carry_out(settings, order, output, None, finish)
 
 
+def _demand_one_question(request: Request) -> None:
+    """Raise RecipeError G108 for options of one compile beside those that make many models."""
+    from graphopt.errors import RecipeError
+
+    of_one = {
+        "--prune-to": request.prune_to,
+        "--explain": request.explain,
+        "--dump-after": request.dump_after,
+        "--strict": request.strict,
+    }
+    stated = [name for name, value in of_one.items() if value]
+    if stated:
+        budget = next(iter(request.budgets)).replace("_", "-")
+        raise RecipeError(
+            f"`{stated[0]}` is of one compile, and `--{budget}` makes many models",
+            code="G108",
+            hint="search first, then compile with the recipe in the report of what was picked",
+        )
+
+
 def _found(settings: Settings, order: Order, folder: Path | None) -> Any:
     from graphopt import api
     from graphopt.cli.progress import observing
@@ -129,7 +150,7 @@ def _found(settings: Settings, order: Order, folder: Path | None) -> Any:
             overrides=order.overrides,
             max_drop=order.max_drop,
             budgets=order.budgets,
-            effort=order.effort,
+            effort=order.effort or "normal",
             seconds=order.time_limit,
             pick=order.pick,
             workers=order.workers,

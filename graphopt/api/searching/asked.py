@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphopt.planner.joint import Budgets, effort_of
+from graphopt.errors import RecipeError
+from graphopt.planner.joint import RULES, Budgets, effort_of
+from graphopt.recipe.suggest import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,5 +44,13 @@ class Asked:
     ) -> Asked:
         """Return what the arguments of a search ask for; raises RecipeError G103."""
         found = effort_of(effort)
+        # A key is found when all is made; what cannot be one is told before any work.
+        if pick is not None and pick not in RULES and not set(pick) <= set("0123456789abcdef"):
+            raise RecipeError(
+                f"`{pick}` is neither a rule nor a key",
+                code="G103",
+                where="--pick",
+                hint=suggestion(pick, RULES, "rules"),
+            )
         usual = SECONDS[found.name] if seconds is None else seconds
         return cls(Budgets.parse(budgets or {}), found, usual, pick)

@@ -152,7 +152,7 @@ class Choice:
     def _time(self) -> None:
         """Time the finalists; the best that was pruned is made again with its passes raced."""
         finalists = self._finalists()
-        best = next((m for m in finalists if _is_pruned(m)), None)
+        best = next((m for m in finalists if m.candidate.is_pruned), None)
         if best is not None and not self.foreman.is_late():
             settled = as_pruned(best.candidate, read_report(best.report), self.ground.registry)
             again = self.foreman.make_here(settled)
@@ -193,7 +193,3 @@ class Choice:
         return dataclasses.replace(
             made, figures=dataclasses.replace(made.figures, latency_ms=latency_ms)
         )
-
-
-def _is_pruned(made: Made) -> bool:
-    return any(told.startswith("prune-channels.") for told in made.candidate.overrides)

@@ -20,7 +20,7 @@ from graphopt.api.searching.trial import (
     run_trial,
 )
 from graphopt.errors import DataError, GraphOptError
-from graphopt.planner.joint import Made
+from graphopt.planner.joint import Made, most_pruned
 from graphopt.recipe import apply_overrides, preset
 from graphopt.report.stored import report_text
 
@@ -67,10 +67,7 @@ class Foreman:
 
     def plan(self, formats: int, effort: Effort) -> None:
         """Take note of how much is to come, for the progress bar."""
-        self._planned = {
-            False: formats,
-            True: effort.formats * (len(effort.goals) + effort.bisections),
-        }
+        self._planned = {False: formats, True: most_pruned(effort)}
         self._show()
 
     def make(self, candidates: Sequence[Candidate]) -> list[Made]:
@@ -191,7 +188,7 @@ class Foreman:
         )
         self.store.add(made, outcome.model.path if outcome.model is not None else None)
         self.made[key] = made
-        self._seconds[_is_pruned(candidate)].append(outcome.seconds)
+        self._seconds[candidate.is_pruned].append(outcome.seconds)
         return made
 
     def _trial(self, candidate: Candidate) -> Trial:
@@ -240,7 +237,7 @@ class Foreman:
         total = sum(self._weight(kind) * count for kind, count in self._planned.items())
         if observe is None or not total:
             return
-        done = sum(self._weight(_is_pruned(m.candidate)) for m in self.made.values())
+        done = sum(self._weight(m.candidate.is_pruned) for m in self.made.values())
         observe.progress("searching", min(round(100 * done / total), 99), 100)
 
     def _weight(self, pruned: bool) -> float:
@@ -250,10 +247,6 @@ class Foreman:
         other = self._seconds[not pruned]
         usual = sum(other) / len(other) if other else 1.0
         return usual * _PRUNED_WEIGHT if pruned else usual
-
-
-def _is_pruned(candidate: Candidate) -> bool:
-    return any(told.startswith("prune-channels.to=") for told in candidate.overrides)
 
 
 def _at(made: Made, latency_ms: float) -> Made:

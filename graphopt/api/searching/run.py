@@ -137,6 +137,7 @@ def _searched(
     executor: str | None,
     started: float,
 ) -> Found:
+    asked.budgets.check_energy(ground.figures)
     wanted = Wanted(
         asked.budgets.within(ground.target.memory),
         ground.figures,

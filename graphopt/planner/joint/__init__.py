@@ -5,7 +5,7 @@ from graphopt.planner.joint.candidates import Candidate, Figures, Made
 from graphopt.planner.joint.effort import EFFORTS, Effort, effort_of
 from graphopt.planner.joint.front import FASTEST, MOST_ACCURATE, RULES, Point, front_of, pick
 from graphopt.planner.joint.store import Store
-from graphopt.planner.joint.strategy import Wanted, rounds
+from graphopt.planner.joint.strategy import Wanted, most_pruned, rounds
 
 __all__ = [
     "EFFORTS",
@@ -22,6 +22,7 @@ __all__ = [
     "Wanted",
     "effort_of",
     "front_of",
+    "most_pruned",
     "pick",
     "rounds",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphopt.errors import RecipeError
 from graphopt.passes.prune.goal import BYTE_UNITS
+from graphopt.recipe.suggest import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +71,20 @@ class Budgets:
         found = {k: _bound(k, v) for k, v in stated.items() if v is not None}
         return cls(**found)
 
+    def check_energy(self, original: Figures) -> None:
+        """Raise RecipeError G103 when joules are stated and those of the target are not known."""
+        bound = self.max_energy
+        known = original.energy is not None
+        if bound is None or (known and (bound.relative or original.energy_unit == "mJ")):
+            return
+        raise RecipeError(
+            f"`{bound.text}` cannot be judged: the target's energy is "
+            + ("known as a share only" if known else "not known"),
+            code="G103",
+            where="--max-energy",
+            hint="write a share, such as 0.5x" if known else "choose a target that has figures",
+        )
+
     @property
     def stated(self) -> dict[str, str]:
         """What was stated, as it was written, by option."""
@@ -114,6 +129,10 @@ def _tighter(stated: Bound | None, limit: int | None) -> Bound | None:
 
 
 def _bound(name: str, stated: str | float) -> Bound:
+    if name not in _UNITS:
+        raise RecipeError(
+            f"`{name}` is no budget", code="G103", hint=suggestion(name, _UNITS, "budgets")
+        )
     text = str(stated)
     match = _FIGURE.fullmatch(text)
     unit = match.group(2) if match else ""

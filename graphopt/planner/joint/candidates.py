@@ -27,6 +27,11 @@ class Candidate:
     recipe: str = ""
     measured: bool = False
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether anything is removed."""
+        return any(told.startswith("prune-channels.") for told in self.overrides)
+
     def having(self, label: str, *overrides: str) -> Candidate:
         """Return the candidate with further overrides."""
         return Candidate(label, (*self.overrides, *overrides), self.recipe, self.measured)

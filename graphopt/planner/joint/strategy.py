@@ -92,6 +92,12 @@ def rounds(
             yield from _descend(leading, wanted, effort)
 
 
+def most_pruned(effort: Effort) -> int:
+    """Return how many pruned models are made at most, where a largest drop is stated."""
+    each = len(effort.goals) + effort.bisections * (_PARTS - 1)
+    return effort.formats * (each + (len(_POLISHED) if effort.polished else 0))
+
+
 def _leading(made: Sequence[Made], wanted: Wanted, count: int) -> list[Made]:
     """Return the formats to prune: the fastest that are accurate, of equals the smaller."""
     usable = [m for m in made if m.figures is not None and wanted.is_accurate(m)]
