@@ -20,7 +20,8 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import RecipeError
-from graphopt.passes.base import PassResult, counted
+from graphopt.passes.base import PassResult
+from graphopt.passes.recover.layers.equalizing import equalize_pairs
 from graphopt.passes.recover.layers.pairs import clipped_pairs
 from graphopt.passes.recover.layers.peaks import channel_peaks
 from graphopt.passes.recover.layers.scaling import WORTH, divisors, is_worth_it
@@ -75,22 +76,19 @@ class EqualizeClippedLayers:
         pairs = clipped_pairs(graph, context)
         axes = {p.between.name: p.axis for p in pairs}
         peaks = channel_peaks(graph, context, axes, samples=sys.maxsize)
-        done = 0
-        for pair in pairs:
-            seen = peaks.get(pair.between.name)
-            scales = self._scales(pair, seen) if seen is not None else None
-            if scales is None:
-                context.explain(pair.first, "its channels use the range of its Clip already")
-                continue
-            pair.scale(graph, scales)
-            context.explain(pair.first, f"channels scaled up to its Clip's {pair.bound:g}")
-            done += 1
-        if not done:
-            return PassResult(False)
-        return PassResult(True, (counted(done, "pair", "equalized"),), {"pairs": done})
+        return equalize_pairs(
+            graph,
+            context,
+            pairs,
+            lambda p: self._scales(p, peaks.get(p.between.name)),
+            left="its channels use the range of its Clip already",
+            done=lambda p: f"channels scaled up to its Clip's {p.bound:g}",
+        )
 
-    def _scales(self, pair: LayerPair, seen: ChannelPeaks) -> Array | None:
+    def _scales(self, pair: LayerPair, seen: ChannelPeaks | None) -> Array | None:
         """Return by what each channel is divided, in (0, 1]; None where it would not pay."""
+        if seen is None:
+            return None
         weight = pair.weight_of(len(seen.peak))
         if weight is None:
             return None

@@ -21,7 +21,7 @@ import numpy as np
 
 from graphopt import ir
 from graphopt.errors import RecipeError
-from graphopt.passes.base import PassResult, counted
+from graphopt.passes.recover.layers.equalizing import equalize_pairs
 from graphopt.passes.recover.layers.pairs import LayerPair, layer_pairs
 from graphopt.passes.recover.layers.peaks import ChannelPeaks, channel_peaks
 from graphopt.passes.recover.layers.scaling import divisors, is_worth_it
@@ -29,7 +29,7 @@ from graphopt.types import Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph
-    from graphopt.passes.base import Context
+    from graphopt.passes.base import Context, PassResult
 
     Array = np.ndarray[Any, Any]
 
@@ -60,19 +60,14 @@ class EqualizeLayers:
         ir.infer_shapes(graph)
         pairs = layer_pairs(graph, context)
         peaks = channel_peaks(graph, context, {p.between.name: p.axis for p in pairs})
-        done = 0
-        for pair in pairs:
-            seen = peaks.get(pair.between.name) or _from_weights(pair)
-            scales = self._scales(pair, seen)
-            if scales is None:
-                context.explain(pair.first, "its channels have similar ranges already")
-                continue
-            pair.scale(graph, scales)
-            context.explain(pair.first, f"channels equalized with {pair.second.name or 'the next'}")
-            done += 1
-        if not done:
-            return PassResult(False)
-        return PassResult(True, (counted(done, "pair", "equalized"),), {"pairs": done})
+        return equalize_pairs(
+            graph,
+            context,
+            pairs,
+            lambda p: self._scales(p, peaks.get(p.between.name) or _from_weights(p)),
+            left="its channels have similar ranges already",
+            done=lambda p: f"channels equalized with {p.second.name or 'the next'}",
+        )
 
     def _scales(self, pair: LayerPair, seen: ChannelPeaks) -> Array | None:
         """Return by what each channel is divided, float64; None where it would not pay."""
