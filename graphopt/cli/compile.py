@@ -11,9 +11,9 @@ from graphopt.cli.group import Command
 from graphopt.cli.options import (
     FILE,
     complete_passes,
-    complete_presets,
     model_argument,
     pass_settings,
+    recipe_options,
     size_options,
     sizes,
     target_option,
@@ -93,19 +93,7 @@ class Request:
 @model_argument()
 @target_option()
 @click.option("--data", type=FILE, help="Samples: .npz, .npy, or a folder of them or of images.")
-@click.option(
-    "--recipe",
-    metavar="PRESET|FILE",
-    shell_complete=complete_presets,
-    help="What to do; by default the preset `default`.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="PASS.OPTION=VALUE",
-    help="Change one value of the recipe; may be repeated.",
-)
+@recipe_options("What to do; by default the preset `default`.")
 @size_options
 @click.option("--output", "-o", type=FILE, help="Model to write.  [default: MODEL.TARGET.onnx]")
 @click.option("--max-error", type=float, help="Largest relative error of an exact pass.")

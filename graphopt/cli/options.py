@@ -159,6 +159,25 @@ def target_option(default: str | None = None) -> Callable[[F], F]:
     )
 
 
+def recipe_options(text: str) -> Callable[[F], F]:
+    """Return the decorator that adds ``--recipe``, with its help, and ``--set``."""
+
+    def add(command: F) -> F:
+        recipe = click.option(
+            "--recipe", metavar="PRESET|FILE", shell_complete=complete_presets, help=text
+        )
+        changed = click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="PASS.OPTION=VALUE",
+            help="Change one value of the recipe; may be repeated.",
+        )
+        return recipe(changed(command))
+
+    return add
+
+
 def model_argument(name: str = "model", *, required: bool = True) -> Callable[[F], F]:
     """Return the decorator that adds a model as an argument."""
     return click.argument(name, type=FILE, required=required)

@@ -9,9 +9,9 @@ import click
 from graphopt.cli.group import Command
 from graphopt.cli.options import (
     FILE,
-    complete_presets,
     model_argument,
     pass_settings,
+    recipe_options,
     size_options,
     target_option,
 )
@@ -33,19 +33,7 @@ if TYPE_CHECKING:
 @target_option()
 @click.option("--data", type=FILE, required=True, help="Samples to calibrate on and to judge by.")
 @click.option("--validation", type=FILE, help="Samples to judge by; by default some of --data.")
-@click.option(
-    "--recipe",
-    metavar="PRESET|FILE",
-    shell_complete=complete_presets,
-    help="What every model starts from; by default the preset `default`.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="PASS.OPTION=VALUE",
-    help="Change one value of the recipe; may be repeated.",
-)
+@recipe_options("What every model starts from; by default the preset `default`.")
 @max_drop_option
 @budget_options
 @effort_options
