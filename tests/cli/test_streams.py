@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLOW = """
-    import sys, time, types, pathlib
-    import graphopt
+    import sys, time
+    from graphopt import api
     from graphopt.recipe import ResolvedRecipe
     from graphopt.recipe.schema import Recipe
 
@@ -23,10 +23,8 @@ SLOW = """
         print("started", file=sys.stderr, flush=True)
         time.sleep(30)
 
-    fake = types.ModuleType("graphopt.api")
-    fake.compile = compile_
-    fake.resolve_recipe = lambda **given: ResolvedRecipe(Recipe())
-    sys.modules["graphopt.api"] = graphopt.api = fake
+    api.compile = compile_
+    api.resolve_recipe = lambda **given: ResolvedRecipe(Recipe())
     from graphopt.cli.main import main
     sys.exit(main(["compile", "m.onnx"]))
 """
@@ -44,10 +42,11 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path) -> None:
         # Who runs the tests in the background ignores interrupts, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stderr is not None
-    assert process.stderr.readline() == "started\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "started\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert out == ""
     assert err.strip() == "interrupted"

@@ -90,8 +90,10 @@ def test_a_point_is_picked_by_its_key(found: Found, models: Path) -> None:
     key = next(p.key for p in found.record.points if p.label == "float")
     named = run(models, found.folder, pick=key)
     assert next(p.label for p in named.record.points if p.chosen) == "float"
-    with pytest.raises(RecipeError, match="no point"):
+    with pytest.raises(RecipeError, match="neither a rule nor a key"):
         run(models, found.folder, pick="zz")
+    with pytest.raises(RecipeError, match="no point"):
+        run(models, found.folder, pick="0" * len(key))
 
 
 def test_float_computes_what_the_original_does(found: Found, models: Path) -> None:
