@@ -6,10 +6,13 @@ that peers.py gives them. All contenders of a model then race in one process, in
 thread. Contenders of ours: the search, its quantization alone (the fastest model of the same search
 from which nothing was removed), and `graphopt compile` as it is.
 
-    python benchmarks/joint.py [--effort normal] [--seconds 8] [--drop 1%] [--folder DIR] [MODEL...]
+    python benchmarks/joint.py [--effort normal] [--seconds 8] [--drop 1%] [--folder DIR]
+        [--smallest] [MODEL...]
 
 Without models: the ten of the reference table, and only these write results. Searches are kept in
-the folder: a second run reuses them. Exit status 1 when a bar is missed.
+the folder: a second run reuses them. With ``--smallest`` only the smallest model that keeps the
+drop is looked for and judged on the second half, next to the fastest; nothing is raced, so that the
+machine may be busy (results/joint_smallest.json). Exit status 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import time
 from pathlib import Path
 
 import graphopt
+import joint_smallest
 from graphopt.errors import GraphOptError
 from graphopt.runtime import RaceResult, open_session, race
 from joint_data import asked, search_file, tested
@@ -33,6 +37,7 @@ from workloads import Workload, workloads
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "joint.json"
+SMALLEST = RESULTS.with_stem("joint_smallest")
 OURS, ALONE, PLAIN = "graphopt search", "graphopt search, quantized alone", "graphopt compile"
 BASE, CONTROL = "fp32", "fp32 again"
 MINE = (OURS, ALONE, PLAIN, BASE, CONTROL)
@@ -220,10 +225,13 @@ def main() -> None:
     parser.add_argument("--drop", default="1%")
     parser.add_argument("--seconds", type=float, default=8.0, help="per race")
     parser.add_argument("--folder", type=Path, default=default_folder(), help="kept between runs")
+    parser.add_argument("--smallest", action="store_true", help="only the smallest models")
     options = parser.parse_args()
     folder = (options.folder / "joint").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     machine = describe()
+    if options.smallest:
+        sys.exit(0 if joint_smallest.run(options, folder, machine, SMALLEST) else 1)
     rows = []
     for workload in sorted(
         workloads(options.models or list(TEN)), key=lambda w: w.path.stat().st_size

@@ -11,11 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from smallest_table import smallest_table
+from training_tables import training_tables
+
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PRUNING = HERE.parent / "docs" / "explanation" / "pruning.md"
 GRAPHS = HERE.parent / "docs" / "explanation" / "graph-optimisation.md"
 SEARCHES = HERE.parent / "docs" / "explanation" / "joint-search.md"
+TRAINING = HERE.parent / "docs" / "explanation" / "training-recovery.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 METRICS = {
     "top1": ("top-1", "%"),
@@ -231,6 +235,7 @@ def search_table() -> str:
         + (f"Missed of what was aimed at: {'; '.join(missed)}. " if missed else "")
         + (f"Not measured in this run: {', '.join(outstanding)}. " if outstanding else "")
         + "Script: `benchmarks/joint.py`.",
+        *smallest_table(HERE / "results" / "joint_smallest.json"),
     ]
     return "\n".join(lines)
 
@@ -271,6 +276,7 @@ def main() -> None:
         (PRUNING, pruned_table()),
         (GRAPHS, graph_table()),
         (SEARCHES, search_table()),
+        (TRAINING, training_tables(HERE / "results")),
     )
     for path, made in pages:
         text = written(path, made)

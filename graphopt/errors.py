@@ -71,6 +71,7 @@ CODES: dict[str, str] = {
     "W303": "the outputs could not be compared",
     "W304": "the runtime's optimiser changes what the original computes",
     "W306": "everything stays in float to keep the stated accuracy",
+    "W405": "nothing was trained, although that was asked for",
     "W501": "the compiled model was not faster, so the original was kept",
     "W502": "the target's own runtime was not used",
     "W503": "the model is too large to be timed",

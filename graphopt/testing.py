@@ -180,6 +180,7 @@ def context(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     data: Source | None = None,
     model: Graph | None = None,
+    original: Graph | None = None,
     seed: int = 0,
 ) -> Recorder:
     """Return what a pass is given, for a test that runs one pass on its own.
@@ -189,6 +190,7 @@ def context(
         ranges: (low, high) by tensor name, where the test wants them exact.
         data: samples to take the ranges from (minimum and maximum); needs ``model``.
         model: says what the inputs are called that ``data`` is for.
+        original: what the pass is told was given; ``model`` when None.
         seed: of every random choice.
 
     Raises:
@@ -209,6 +211,7 @@ def context(
         find_observer=MinMax,
         seed=seed,
         find_rules=lambda: {rule.name: rule for rule in BUILTIN_RULES},
+        source=original if original is not None else model,
         given=ranges,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphopt import ir
 from graphopt.api.budget import quantizing_section
+from graphopt.api.recovery import without_training
 from graphopt.api.setup import (
     SEED,
     find_target,
@@ -163,13 +164,16 @@ def _quantized(
         )
     divided = open_samples(data, recipe, graph, registry)
     assert divided is not None
-    context = make_context(recipe, target, registry, divided.calibration, observe=observe)
+    context = make_context(
+        recipe, target, registry, divided.calibration, source=graph.copy(), observe=observe
+    )
     real = [feed for _, feed in zip(range(2), divided.calibration, strict=False)]
     verifier = Verifier(graph, target, probe_feeds(graph, real, SEED), list(divided.held_out))
     # Noise is what is asked for here: no amount of it is too much.
     limits = dataclasses.replace(recipe.limits, min_snr_db=-1e9)
     runner = Runner(context, verifier, limits)
-    steps = make_passes(recipe, registry)
+    # What is trained between two models makes them differ by more than their precision.
+    steps = without_training(make_passes(recipe, registry))
     start, _ = quantizing_section(steps)
     runner.run(graph, steps[:start])
     reference = graph.copy()

@@ -72,7 +72,7 @@ def bisect_recipe(
     found = find_target(resolved.target, registry)
     samples = open_samples(data, resolved, original, registry)
     calibration = samples.calibration if samples is not None else None
-    context = make_context(resolved, found, registry, calibration, observe=observe)
+    context = make_context(resolved, found, registry, calibration, source=original, observe=observe)
     verifier = Verifier(original, found, probes, (), timed=False)
     context.probes = verifier.probes.feeds
     steps = _settled(make_passes(resolved, registry))

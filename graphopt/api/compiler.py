@@ -14,6 +14,7 @@ from graphopt.api.job import Job
 from graphopt.api.outcome import (
     check_fits,
 )
+from graphopt.api.recovery import nothing_trained
 from graphopt.api.requested import check_dumped, check_explained
 from graphopt.api.setup import (
     find_target,
@@ -49,6 +50,7 @@ def compile_model(
     dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
     prune_to: str | None = None,
+    recover: str | None = None,
     strict: bool = False,
     measure: bool | None = None,
     registry: Registry | None = None,
@@ -70,11 +72,14 @@ def compile_model(
         metric: what a stated drop is counted in: a name, or function(outputs, labels) -> float,
             larger is better, of the first output and the label of each sample.
         recipe: preset name, file, or a recipe; one that ``resolve_recipe`` returned is taken as it
-            is, and target, shapes, dims, overrides and prune_to are not looked at.
+            is, and target, shapes, dims, overrides, prune_to and recover are not looked at.
         shapes: what the inputs are, by name, or that of the only input: numbers fix a dimension.
         dims: by symbol, a size, or bounds such as (1, 8) or "1..8".
         overrides: "pass.option=value", strongest of all.
         prune_to: what to reach by removing channels and branches, such as "latency=0.6x".
+        recover: how much to train what is left, against the original and without labels: "light",
+            "full", "minutes=5", "steps=200" of each training, or "off". Takes the plugin
+            graphopt-torch; without it, a notice says so.
         strict: fail at the first pass that would be rolled back.
         measure: time candidates on this machine; by default when the target is the host.
         registry: passes, targets and so on; built-ins and installed plugins when None.
@@ -91,7 +96,7 @@ def compile_model(
     """
     registry = registry or Registry()
     graph, name = read_model(model)
-    asked = resolve_recipe(
+    resolved = resolve_recipe(
         model=model,
         target=target,
         data=data,
@@ -100,21 +105,17 @@ def compile_model(
         shapes=shapes,
         dims=dims,
         overrides=[*overrides, *assignments(prune_to, metric)],
+        recover=recover,
         registry=registry,
-    ).recipe
-    job = Job(
-        name=name,
-        original=graph,
-        recipe=_with_sizes(asked, graph, name),
-        target=find_target(asked.target, registry),
-        registry=registry,
-        samples=open_samples(data, asked, graph, registry, validate=validate, judged=validation),
-        strict=strict,
-        observe=observe,
-        dump=(dump_after, Path(dump_dir or ".")) if dump_after else None,
-        sensitivity=sensitivity,
-        metric=metric,
     )
+    asked = resolved.recipe
+    sized = _with_sizes(asked, graph, name)
+    found = find_target(asked.target, registry)
+    samples = open_samples(data, asked, graph, registry, validate=validate, judged=validation)
+    dump = (dump_after, Path(dump_dir or ".")) if dump_after else None
+    job = Job(name, graph, sized, found, registry, samples, strict, observe, dump)
+    job.sensitivity, job.metric = sensitivity, metric
+    job.notices += nothing_trained(resolved, registry)
     job.measure = job.target.is_host if measure is None else measure and job.target.is_host
     return _checked(job, explain)
 

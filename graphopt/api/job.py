@@ -12,7 +12,6 @@ from graphopt import ir
 from graphopt.api.budget import (
     Stated,
     planning_failed,
-    quantizing_section,
 )
 from graphopt.api.compiled import Compiled
 from graphopt.api.layers import Reasons, told_by_layer
@@ -25,8 +24,15 @@ from graphopt.api.outcome import (
     operators,
     repeating,
 )
+from graphopt.api.recovery import quantized_together, trainings, untrained, with_cause
 from graphopt.api.requested import write_dump
-from graphopt.api.settled import float_chosen, original_kept, settled, taken_back
+from graphopt.api.settled import (
+    float_chosen,
+    original_kept,
+    settled,
+    taken_back,
+    with_settled,
+)
 from graphopt.api.setup import (
     SEED,
     make_context,
@@ -36,8 +42,9 @@ from graphopt.api.setup import (
 from graphopt.api.source import facts
 from graphopt.api.timing import NEVER_SLOWER, NO_GAIN, Timed, confirmed, time_against
 from graphopt.errors import DataError
+from graphopt.passes.elsewhere import PACKAGES
 from graphopt.pipeline import Runner, Verifier, probe_feeds
-from graphopt.planner import Plan, is_open, open_section
+from graphopt.planner import Plan, is_open
 from graphopt.recipe import write_recipe
 from graphopt.report import Notice, Report
 from graphopt.runtime import versions
@@ -89,12 +96,20 @@ class Job:
     """The passes that the recipe left open."""
     before_plan: Graph | None = None
     """The graph before what was planned, to go back to."""
+    section: int = 0
+    """How many passes were run before those that were planned."""
 
     def run(self) -> Compiled:
         """Run the recipe's passes and put the report together."""
         calibration = self.samples.calibration if self.samples else None
         context = make_context(
-            self.recipe, self.target, self.registry, calibration, observe=self.observe
+            self.recipe,
+            self.target,
+            self.registry,
+            calibration,
+            source=self.original,
+            fitted=self.samples.fitting if self.samples else None,
+            observe=self.observe,
         )
         verifier = self._verifier()
         context.probes = verifier.probes.feeds
@@ -107,6 +122,7 @@ class Job:
             after_pass=self._dump if self.dump else None,
         )
         graph, bare = self._passed(context, verifier, runner)
+        self.recipe = with_settled(self.recipe, runner.records)
         graph, measured = self._never_slower(graph, verifier, runner)
         self.notices += runner.notices
         self.notices += check_notices(verifier, self.samples, self.target, runner, self.stand_in)
@@ -122,13 +138,16 @@ class Job:
     ) -> tuple[Graph, Graph | None]:
         """Run all passes; return the result, and the graph before the section that quantizes."""
         graph = self.original.copy()
-        steps = self._pruned(make_passes(self.recipe, self.registry), graph, context, runner)
-        start, end = open_section(steps) if any(map(is_open, steps)) else quantizing_section(steps)
+        whole = make_passes(self.recipe, self.registry)
+        quantized_together(whole)  # what does not fit is told before any work
+        steps = self._pruned(whole, graph, context, runner)
+        start, end = quantized_together(steps)
         runner.run(graph, steps[:start])
+        self.section = len(runner.records)
         bare = graph.copy() if self.sensitivity else None
         decided = self._decided(steps[start:end], graph, context, verifier)
         runner.run(graph, self._kept_accurate(decided, graph, context, verifier))
-        runner.run(graph, steps[end:])
+        runner.run(graph, with_cause(steps[end:], runner.records))
         return graph, bare
 
     def _report(
@@ -168,6 +187,7 @@ class Job:
             kernels=told.kernels,
             sensitivity=noise,
             validation=self.stated.judged(graph, verifier),
+            recovery=trainings(runner.records),
         )
 
     def _pruned(
@@ -297,7 +317,8 @@ class Job:
         """Record that the plan that won its race lost against the original."""
         why = f"{timed.ratio:.2f} x the speed of the original when timed against it"
         self.candidates = float_chosen(self.candidates, why)
-        runner.records = taken_back(runner.records, self.planned, why)
+        runner.records = taken_back(runner.records, self.section, why)
+        self.recipe = untrained(self.recipe, self.section, PACKAGES)
         self._settle(Plan.closed(self.planned).steps)
 
     def _settle(self, steps: Sequence[Pass]) -> None:

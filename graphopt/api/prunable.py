@@ -207,8 +207,8 @@ def _prepare(
     samples = open_samples(data, resolved, graph, registry)
     fitting = samples.fitting if samples is not None else None
     # What the simplification did is what `compile` reports; here only the result matters.
-    context = make_context(resolved, found, registry, fitting)
     original = graph.copy()
+    context = make_context(resolved, found, registry, fitting, source=original)
     before, step = _exact_part(make_passes(resolved, registry))
     with naming(name, graph):
         verifier = Verifier(graph, found, probe_feeds(graph, (), SEED), ())

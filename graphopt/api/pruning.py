@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphopt.api.budget import planning_failed
+from graphopt.api.recovery import is_training, without_training
 from graphopt.errors import DataError, PassError, RecipeError
 from graphopt.passes.prune.goal import COUNTED, Goal
 from graphopt.passes.prune.prune_channels import (
@@ -16,10 +19,11 @@ from graphopt.passes.prune.prune_channels import (
     prunes,
 )
 from graphopt.passes.prune.unquantized import unquantized
+from graphopt.pipeline.runner import check_divergence
 from graphopt.planner.pruning import Quantizer, choose_pruning, settle_quantization
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from graphopt.calibration.base import Dataset
     from graphopt.ir import Graph
@@ -90,8 +94,10 @@ def run_pruning(
             searched, step, fitting, measure=measure, original=original, quantize=quantize
         )
         step, record = decision.step, decision.record
+    trained = [s for s in rest[:1] if is_training(s)]
     runner.context = fitting
-    runner.run_one(graph, step)
+    with _no_limit(runner) if trained else nullcontext():
+        runner.run_one(graph, step)
     runner.context = context
     done = runner.records[-1]
     if done.status == "rolled back":
@@ -100,7 +106,36 @@ def run_pruning(
         raise PassError(reason, code=notice.code, where="`prune-channels`", hint=notice.hint)
     if record is not None:
         record = dataclasses.replace(record, divergence=done.metrics.get("divergence"))
-    return Pruned(rest, step, record)
+    if trained:
+        _recover(graph, trained[0], runner, done.metrics.get("divergence"))
+    return Pruned(rest[len(trained) :], step, record)
+
+
+@contextmanager
+def _no_limit(runner: Runner) -> Iterator[None]:
+    """Let outputs diverge inside the block: what they do in the end is what counts."""
+    stated = runner.limits
+    runner.limits = dataclasses.replace(stated, max_divergence=math.inf)
+    try:
+        yield
+    finally:
+        runner.limits = stated
+
+
+def _recover(graph: Graph, step: Pass, runner: Runner, before: float | None) -> None:
+    """Train what is left, in place; raises PassError G307 when the outputs still diverge too far.
+
+    Args:
+        graph: was pruned.
+        step: trains it.
+        runner: runs, checks and records passes.
+        before: divergence of the outputs as they are.
+    """
+    with _no_limit(runner):
+        runner.run_one(graph, step)
+    done = runner.records[-1]
+    after = done.metrics.get("divergence", before) if done.status == "changed" else before
+    check_divergence(after, runner.limits, "prune-channels", " even after training")
 
 
 def _demand_one_goal(rest: Sequence[Pass]) -> None:
@@ -128,7 +163,7 @@ def _quantizer(
         return None
     try:
         return settle_quantization(
-            graph, rest, context, runner.verifier, runner.limits, measure=measure
+            graph, without_training(rest), context, runner.verifier, runner.limits, measure=measure
         )
     except DataError:
         raise

@@ -24,6 +24,20 @@ def settled(recipe: Recipe, steps: Sequence[Pass]) -> Recipe:
     return dataclasses.replace(recipe, passes=tuple(entries))
 
 
+def with_settled(recipe: Recipe, records: Sequence[PassRecord]) -> Recipe:
+    """Return the recipe with the options that its passes say repeat what they did.
+
+    Args:
+        recipe: what was run.
+        records: one for each of its entries, in order; the same pass may be among them twice.
+    """
+    entries = (
+        PassEntry(entry.use, {**entry.options, **record.settled})
+        for entry, record in zip(recipe.passes, records, strict=True)
+    )
+    return dataclasses.replace(recipe, passes=tuple(entries))
+
+
 def float_chosen(candidates: Sequence[CandidateRecord], why: str) -> tuple[CandidateRecord, ...]:
     """Return the candidates with the float model chosen, and why the other was not."""
     return tuple(
@@ -32,16 +46,13 @@ def float_chosen(candidates: Sequence[CandidateRecord], why: str) -> tuple[Candi
     )
 
 
-def taken_back(
-    records: Sequence[PassRecord], planned: Sequence[Pass], why: str
-) -> list[PassRecord]:
-    """Return the records with what was planned, and changed something, rolled back."""
-    names = {step.name for step in planned}
+def taken_back(records: Sequence[PassRecord], first: int, why: str) -> list[PassRecord]:
+    """Return the records with what changed something from the ``first``-th on rolled back."""
     return [
         dataclasses.replace(r, status="rolled back", reason=why)
-        if r.name in names and r.status == "changed"
+        if index >= first and r.status == "changed"
         else r
-        for r in records
+        for index, r in enumerate(records)
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.api.division import Samples, divided
 from graphopt.api.host_profile import with_host_profile
+from graphopt.api.recovery import can_train, is_training
 from graphopt.api.sizes import sizes_given
 from graphopt.api.source import input_specs
 from graphopt.errors import GraphOptError, TargetError
@@ -14,6 +16,7 @@ from graphopt.ir import infer_shapes
 from graphopt.pipeline import PipelineContext
 from graphopt.recipe import (
     Calibration,
+    Recovery,
     ResolvedRecipe,
     check_requirements,
     instantiate,
@@ -57,11 +60,13 @@ def resolve_recipe(
     shapes: Shapes | None = None,
     dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
+    recover: str | None = None,
     registry: Registry | None = None,
 ) -> ResolvedRecipe:
     """Return the recipe that preset, project file, ``recipe``, arguments and overrides give.
 
-    One that was resolved before is returned as it is.
+    One that was resolved before is returned as it is. Where training is asked for and no plugin can
+    train, there is none in the recipe.
 
     Raises:
         RecipeError: G101 to G108, with file and line where there is one.
@@ -80,7 +85,15 @@ def resolve_recipe(
     arguments |= {("model", "shapes", n): list(shape) for n, shape in sizes.shapes.items()}
     arguments |= {("model", "dims", n): dim for n, dim in sizes.dims.items()}
     path = Path(model) if isinstance(model, str | Path) else None
-    resolved = layered(model=path, recipe=recipe, arguments=arguments, overrides=overrides)
+    trained = recover is None or not Recovery.parse(recover).trains or can_train(registry)
+    resolved = layered(
+        model=path,
+        recipe=recipe,
+        arguments=arguments,
+        overrides=overrides,
+        recover=recover if trained else None,
+    )
+    resolved = dataclasses.replace(resolved, recover=recover or "")
     check_requirements(resolved.recipe)
     # The usual observer needs no check, nor the import of all others.
     usual = resolved.recipe.calibration == Calibration()
@@ -155,12 +168,13 @@ def open_samples(
         )
 
     other = judged if judged is not None else limits.validation
+    steps = make_passes(recipe, registry)
     return divided(
         opened(source),
         calibration,
         judged=opened(other) if other is not None else None,
         judges=validate or limits.max_drop is not None,
-        fits=validate or prunes(make_passes(recipe, registry)),
+        fits=validate or prunes(steps) or any(map(is_training, steps)),
     )
 
 
@@ -196,9 +210,21 @@ def make_context(
     registry: Registry,
     calibration: Dataset | None,
     *,
+    source: Graph | None = None,
+    fitted: Dataset | None = None,
     observe: Observe | None = None,
 ) -> PipelineContext:
-    """Build what the passes of one compile are given."""
+    """Build what the passes of one compile are given.
+
+    Args:
+        recipe: names the observer.
+        target: what is compiled for.
+        registry: passes, targets and so on.
+        calibration: samples to measure ranges on.
+        source: the model as it was given, with its sizes.
+        fitted: samples to fit and train on; ``calibration`` when None.
+        observe: is told about progress.
+    """
     return PipelineContext(
         target=target,
         cost=cost_model(target, registry),
@@ -209,6 +235,8 @@ def make_context(
         observe=observe,
         find_rules=registry.coupling_rules,
         find_importances=registry.importances,
+        source=source,
+        fitted=fitted,
     )
 
 

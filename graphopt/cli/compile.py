@@ -26,6 +26,7 @@ from graphopt.cli.search_options import (
     budgets_of,
     effort_options,
     max_drop_option,
+    recover_option,
 )
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Request:
     executor: str | None
     validation: Path | None
     prune_to: str | None
+    recover: str | None
     shapes: tuple[Any, ...]
     dims: tuple[Any, ...]
 
@@ -83,7 +85,7 @@ class Request:
         if self.prune_to is not None:
             stated.append(f"prune-channels.to={self.prune_to}")
         given = {"target": self.target, "data": self.data, "recipe": self.recipe}
-        given |= {"validation": self.validation}
+        given |= {"validation": self.validation, "recover": self.recover}
         known = {key: value for key, value in given.items() if value is not None}
         known |= sizes(self.shapes, self.dims)
         return {**known, "overrides": (*self.overrides, *stated)}
@@ -107,6 +109,7 @@ class Request:
     metavar="GOAL",
     help="Remove channels and branches until latency=0.6x; or macs, params, ram, size.",
 )
+@recover_option
 @click.option("--html", is_flag=True, help="Write the report as a page too, for a browser.")
 @click.option("--keep", is_flag=True, help="Write the model even if a limit failed.")
 @click.option("--strict", is_flag=True, help="Stop at the first pass that fails.")

@@ -321,6 +321,14 @@ PAGES: dict[str, tuple[str, str]] = {
         "Run `graphopt analyze MODEL --quantization --data FILE` to see which operators lose the "
         "accuracy and why, give more typical data, or allow more.",
     ),
+    "W405": (
+        "`--recover` asks for training: what was compressed learns from the original model. That "
+        "takes the plugin graphopt-torch, which is not installed or was left out; or the recipe "
+        "neither prunes nor quantizes, so that nothing was lost that could be won back. The rest "
+        "was done as without it.",
+        "`pip install graphopt-torch`, and see with `graphopt plugins` that it is loaded. "
+        "`--recover off`, or leaving it out, asks for nothing.",
+    ),
     "W501": (
         "Timed against the original on this machine, the compiled model was slower, with integer "
         "operators and without. Very small models and busy machines do this.",

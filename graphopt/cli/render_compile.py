@@ -9,6 +9,7 @@ from graphopt.cli.progress import outcome
 from graphopt.cli.render import table
 from graphopt.cli.render_analyze import precision
 from graphopt.cli.render_pruned import pruned
+from graphopt.cli.render_recovery import recovered
 from graphopt.cli.render_validation import validated
 from graphopt.types import Effect
 
@@ -46,6 +47,7 @@ def summary(
         [_read(report.source), *_recipe(report, sources)],
         _passes(report.passes, verbose),
         pruned(report.pruning, verbose=verbose),
+        recovered(report.recovery),
         _figures(report.figures),
         _candidates(report.candidates),
         census(report.operators, verbose=verbose),

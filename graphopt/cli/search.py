@@ -17,7 +17,12 @@ from graphopt.cli.options import (
 )
 from graphopt.cli.output import checked_output
 from graphopt.cli.render import Terminal
-from graphopt.cli.search_options import budget_options, effort_options, max_drop_option
+from graphopt.cli.search_options import (
+    budget_options,
+    effort_options,
+    max_drop_option,
+    recover_option,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 @max_drop_option
 @budget_options
 @effort_options
+@recover_option
 @click.option(
     "--pick",
     metavar="RULE|KEY",
@@ -87,8 +93,11 @@ def _finish(
 
         terminal.data({**to_data(record), "report": to_data(compiled.report), "written": written})
         return
+    from graphopt.cli.render_recovery import recovered
     from graphopt.cli.render_search import search_lines, written_line
 
     lines = search_lines(record, verbose=settings.verbose > 0)
+    trained = recovered(compiled.report.recovery)
+    lines += ["", *trained] if trained else []
     terminal.result([*lines, "", written_line(record, written)])
     terminal.notices(compiled.report.notices)

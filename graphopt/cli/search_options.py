@@ -62,6 +62,16 @@ def budgets_of(given: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def recover_option(command: F) -> F:
+    """Add ``--recover``."""
+    return click.option(
+        "--recover",
+        metavar="AMOUNT",
+        help="Train what is left, without labels: off, light, full, minutes=5 or steps=200. "
+        "Takes the plugin graphopt-torch.",
+    )(command)
+
+
 def effort_options(command: F) -> F:
     """Add ``--effort``, ``--time-limit``, ``--workers`` and ``--executor``."""
     options = (

@@ -44,6 +44,7 @@ class Order:
     html: bool
     shapes: tuple[Any, ...]
     dims: tuple[Any, ...]
+    recover: str | None = None
     pick: str | None = None
 
     @classmethod
@@ -152,6 +153,7 @@ def _found(settings: Settings, order: Order, folder: Path | None) -> Any:
             budgets=order.budgets,
             effort=order.effort or "normal",
             seconds=order.time_limit,
+            recover=order.recover,
             pick=order.pick,
             workers=order.workers,
             executor=order.executor,

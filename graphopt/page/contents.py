@@ -11,6 +11,7 @@ from graphopt.page.heat import heat
 from graphopt.page.layers import layer_table
 from graphopt.page.passes import pass_table
 from graphopt.page.summary import asked, figures, origins
+from graphopt.page.training import training
 from graphopt.page.tried import tried
 from graphopt.page.words import shortened
 
@@ -38,6 +39,7 @@ def contents(report: Report, search: SearchRecord | None) -> dict[str, Any]:
         "heat": heat(report),
         "drawing": drawing(report.kernels),
         "sketch_width": WIDTH,
+        "training": training(report),
         "passes": pass_table(report.passes),
         "explanations": report.explanations[:_EXPLANATIONS],
         "unexplained": max(0, len(report.explanations) - _EXPLANATIONS),

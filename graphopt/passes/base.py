@@ -28,11 +28,14 @@ class PassResult:
         modified: whether the graph changed; the pipeline checks it against a structural hash.
         notes: one short fact each, for a person: "20 pairs fused".
         metrics: the same facts for a program.
+        settled: options that repeat this result exactly, where those that were given leave room
+            for another: steps in place of minutes. The report's recipe has them.
     """
 
     modified: bool
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    settled: Mapping[str, Any] = field(default_factory=dict)
 
 
 def counted(number: int, noun: str, rest: str) -> str:
@@ -61,6 +64,11 @@ class Context(Protocol):
     @property
     def importances(self) -> Mapping[str, type[Importance]]:
         """The criteria that say what matters least, by name; plugins add to it."""
+        ...
+
+    @property
+    def original(self) -> Graph:
+        """The model as it was given, with the sizes that the recipe states; not to be changed."""
         ...
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphopt import ir
@@ -44,6 +44,9 @@ class PipelineContext:
         observe: is told about progress.
         find_rules: gives the coupling rules; called when a pass asks, as plugins are loaded then.
         find_importances: gives the importance criteria; called likewise.
+        source: the model as it was given; None where a pass is run on its own.
+        fitted: the samples that passes which remove units or train are given in place of
+            ``dataset``: more of the same data; None for no others.
     """
 
     target: Target
@@ -55,6 +58,8 @@ class PipelineContext:
     observe: Observe | None = None
     find_rules: Callable[[], Mapping[str, CouplingRule]] = dict
     find_importances: Callable[[], Mapping[str, type[Importance]]] = dict
+    source: Graph | None = None
+    fitted: Dataset | None = None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("graphopt"))
     explanations: dict[tuple[str, str], Explanation] = field(default_factory=dict)
     running: str = ""
@@ -63,6 +68,20 @@ class PipelineContext:
     """Inputs to try a graph on."""
     _collected: dict[str, Collected] = field(default_factory=dict)
     _remembered: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def original(self) -> Graph:
+        """The model as it was given; raises ValueError where there is only the graph itself."""
+        if self.source is None:
+            raise ValueError("this context knows no original: a compile, or `original=`, gives one")
+        return self.source
+
+    @property
+    def fitting(self) -> PipelineContext:
+        """The context of passes that fit or train what is left, on the samples for that."""
+        if self.fitted is None:
+            return self
+        return replace(self, dataset=self.fitted, fitted=None, _collected={})
 
     @property
     def has_data(self) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import PassError
 from graphopt.pipeline.batch import ExactBatch, Trial, notice_of
@@ -92,8 +92,10 @@ class Runner:
         self._started(step.name)
         started = time.perf_counter()
         before = State.of(graph)
+        settled: dict[str, Any] = {}
         try:
-            record, after = apply(graph, step, self.context, before.digest)
+            record, after = apply(graph, step, self._context_of(step), before.digest)
+            settled = record.settled
             state: State | None = None
             if record.status == "changed":
                 record = self._verified(graph, step, record)
@@ -111,10 +113,15 @@ class Runner:
                 "rolled back",
                 0.0,
                 reason=error.message,
+                settled=settled,
             )
             trial = Trial(step, record, None, error)
         record = dataclasses.replace(trial.record, seconds=time.perf_counter() - started)
         self._settled(dataclasses.replace(trial, record=record))
+
+    def _context_of(self, step: Pass) -> PipelineContext:
+        """Return what a pass is given: what changes the function is fitted to more samples."""
+        return self.context.fitting if step.effect is Effect.REDUCED else self.context
 
     def _verified(self, graph: Graph, step: Pass, record: PassRecord) -> PassRecord:
         if step.effect is Effect.EXACT:
@@ -126,7 +133,8 @@ class Runner:
         session, _ = self.verifier.open(graph)
         found = self.verifier.snr(session)
         if step.effect is Effect.REDUCED:
-            check_divergence(record.metrics.get("divergence"), self.limits, step.name)
+            if not _brought_nearer(record):
+                check_divergence(record.metrics.get("divergence"), self.limits, step.name)
             self.verifier.take_as_reference(graph)
         else:
             self.verifier.demand_snr(found, self.limits.min_snr_db, step.name)
@@ -147,17 +155,25 @@ class Runner:
             self.observe.pass_finished(trial.record)
 
 
-def check_divergence(found: float | None, limits: Limits, name: str) -> None:
+def _brought_nearer(record: PassRecord) -> bool:
+    """Whether a pass left outputs nearer to the original's: how far they are is not its fault."""
+    before, after = (record.metrics.get(f"divergence{when}") for when in (" before", ""))
+    return before is not None and after is not None and after <= before
+
+
+def check_divergence(found: float | None, limits: Limits, name: str, when: str = "") -> None:
     """Raise PassError G307 when a pass that removes units went too far.
 
     Args:
         found: divergence on samples that nothing was fitted to; None without data.
         limits: the largest that is allowed.
         name: of the pass.
+        when: that was measured, with a space before it, for the message.
     """
     if found is not None and not found <= limits.max_divergence:
         raise PassError(
-            f"`{name}` left outputs that diverge by {found:.2f}, limit {limits.max_divergence:g}",
+            f"`{name}` left outputs that diverge by {found:.2f}{when}, "
+            f"limit {limits.max_divergence:g}",
             code="G307",
             hint="ask for less, give more data, or --set limits.max-divergence=… to have it anyway",
         )

@@ -104,6 +104,7 @@ def apply(
         time.perf_counter() - started,
         tuple(result.notes),
         dict(result.metrics),
+        settled=dict(result.settled),
     )
     return record, after
 

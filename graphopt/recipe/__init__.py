@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphopt.calibration.preprocessing import Preprocessing
 from graphopt.recipe.layers import layered, preset, preset_names, preset_text, resolve
 from graphopt.recipe.overrides import apply_overrides
+from graphopt.recipe.recovery import Recovery
 from graphopt.recipe.requirements import check_requirements
 from graphopt.recipe.resolved import ResolvedRecipe
 from graphopt.recipe.schema import Calibration, Limits, PassEntry, Recipe
@@ -19,6 +20,7 @@ __all__ = [
     "PassEntry",
     "Preprocessing",
     "Recipe",
+    "Recovery",
     "ResolvedRecipe",
     "apply_overrides",
     "check_requirements",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt.errors import RecipeError
 from graphopt.recipe.drafts import Draft, Place, merge, parse_draft, read_draft, single
 from graphopt.recipe.overrides import overridden
+from graphopt.recipe.recovery import Recovery, recovering
 from graphopt.recipe.resolved import ResolvedRecipe, draft_of, recipe_of
 from graphopt.recipe.schema import Recipe, kebab
 from graphopt.recipe.suggest import suggestion
@@ -51,6 +52,7 @@ def layered(
     recipe: Recipe | Path | str | None = None,
     arguments: Mapping[str | tuple[str, ...], Any] | None = None,
     overrides: Iterable[str] = (),
+    recover: str | None = None,
 ) -> ResolvedRecipe:
     """Return the recipe that all layers give together; each is stronger than the one before.
 
@@ -67,6 +69,7 @@ def layered(
             is the last part of the path: {"calibration.data": ...} comes from "--data". The steps
             of a path whose last is a name of the model are a tuple: ("model", "dims", "batch").
         overrides: assignments as ``apply_overrides`` takes them.
+        recover: how much training is put into the recipe, as ``Recovery.parse`` reads it.
 
     Raises:
         RecipeError: G101 to G106, G108, G109.
@@ -78,7 +81,7 @@ def layered(
         drafts.append(_recipe_draft(recipe))
     for path, value in (arguments or {}).items():
         drafts.append(_argument(path, value))
-    return resolve(drafts, overrides)
+    return resolve(drafts, overrides, recover)
 
 
 def _argument(path: str | tuple[str, ...], value: Any) -> Draft:
@@ -92,17 +95,23 @@ def _argument(path: str | tuple[str, ...], value: Any) -> Draft:
     return single(path, value, Place(f"--{table.removesuffix('s')}", text=text))
 
 
-def resolve(drafts: Sequence[Draft], overrides: Iterable[str] = ()) -> ResolvedRecipe:
-    """Merge drafts, lowest first, put the overrides on top, and check the result."""
+def resolve(
+    drafts: Sequence[Draft], overrides: Iterable[str] = (), recover: str | None = None
+) -> ResolvedRecipe:
+    """Merge drafts, lowest first, put training and the overrides on top, and check the result."""
     merged, assignments = Draft(), list(overrides)
     for draft in drafts:
         merged = merge(merged, draft)
     recipe = recipe_of(merged)
+    if recover is not None:
+        merged = recovering(merged, Recovery.parse(recover), assignments)
+        recipe = recipe_of(merged)
     if assignments:
         merged = overridden(merged, assignments)
         recipe = recipe_of(merged)
     origins = [place.origin for draft in drafts for place in draft.places.values()]
-    sources = dict.fromkeys([*origins, *(["--set"] if assignments else [])])
+    options = {"--recover": recover, "--set": assignments}
+    sources = dict.fromkeys([*origins, *(name for name, given in options.items() if given)])
     return ResolvedRecipe(recipe, merged, tuple(sources))
 
 

@@ -23,11 +23,13 @@ class ResolvedRecipe:
         recipe: the recipe itself.
         draft: the tables that it was built from, with their places.
         sources: the layers that took part, lowest first.
+        recover: how much training was asked for; empty where nothing was said of it.
     """
 
     recipe: Recipe
     draft: Draft = field(default_factory=Draft, repr=False, compare=False)
     sources: tuple[str, ...] = ()
+    recover: str = ""
 
     @property
     def origins(self) -> Mapping[str, str]:

@@ -33,8 +33,8 @@ class Calibration:
             relative path starts at the folder of that file, on the command line at the current one.
             Absent, nothing is calibrated.
         samples: how many samples the ranges are measured on, at most; at least 1.
-        fitted: how many samples what is left after pruning is fitted to and judged by, at most; at
-            least 1.
+        fitted: how many samples what is left after pruning is fitted to and judged by, or trained
+            on, at most; at least 1.
         held_out: how many further samples are kept aside to check the result on; 0 or more.
         set_aside: how many samples are kept aside to judge ``limits.max_drop`` on, so that nothing
             is calibrated on them; 0 or more. Absent, where a drop is stated: those that are not
@@ -69,9 +69,10 @@ class Limits:
             10 log10(sum reference^2 / sum difference^2), on the held-out samples.
         max_relative_error: highest error of an exact pass on the probe inputs:
             max|difference| / max|reference|, without unit, 0 or more.
-        max_divergence: largest divergence of the outputs after pruning, on samples that nothing was
-            fitted to: KL of class scores in nats (0.1 is about one point of top-1, 0.2 two to
-            three), half the noise power share of other outputs, 0 or more.
+        max_divergence: largest divergence of the outputs after pruning, and after the training that
+            follows it where one does, on samples that nothing was fitted to: KL of class scores in
+            nats (0.1 is about one point of top-1, 0.2 two to three), half the noise power share of
+            other outputs, 0 or more.
         never_slower: write the original where the result is slower on this machine; false where
             size counts more than speed.
         max_drop: largest loss by ``metric`` on validation samples, 0 or more: "1%", or a number in

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
 from graphopt.errors import PluginError
+from graphopt.passes.elsewhere import package_hint
 from graphopt.recipe.conversion import (
     Problem,
     UnfitTableError,
@@ -54,7 +55,7 @@ def validate(
                 f"unknown pass `{entry.use}`",
                 ("passes", index, "use"),
                 code="G105",
-                hint=suggestion(entry.use, pass_classes, "passes"),
+                hint=package_hint(entry.use) or suggestion(entry.use, pass_classes, "passes"),
             )
     found: list[Problem] = []
     for index, entry in enumerate(plain.passes):

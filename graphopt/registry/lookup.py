@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphopt.errors import PluginError, RecipeError
+from graphopt.passes.elsewhere import package_hint
 from graphopt.registry import kinds
 from graphopt.registry.loading import Loader
 from graphopt.registry.plugin import (
@@ -240,7 +241,7 @@ class Registry:
     def _unknown(
         self, kind: Kind[Any], name: str, known: Iterable[str], short: str | None = None
     ) -> GraphOptError:
-        hint = _suggest(short or name, known)
+        hint = package_hint(name) or _suggest(short or name, known)
         if short is None and (skipped := [p for p in self._plugins if p.errors or not p.loaded]):
             names = ", ".join(sorted({f"`{plugin.name}`" for plugin in skipped}))
             hint = f"{hint}; skipped plugins may have it, see `graphopt plugins`: {names}"

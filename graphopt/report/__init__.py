@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         QuantizationAnalysis,
         ReturnedOperator,
     )
+    from graphopt.report.recovering import RecoveryRecord
     from graphopt.report.searching import PointRecord, ScoreRecord, SearchRecord
     from graphopt.report.validating import ValidationRecord
 
@@ -67,6 +68,7 @@ __all__ = [
     "PrunedSite",
     "PruningRecord",
     "QuantizationAnalysis",
+    "RecoveryRecord",
     "Report",
     "ReturnedOperator",
     "ScoreRecord",
@@ -117,6 +119,7 @@ _HOMES = {
         "QuantizationAnalysis",
         "ReturnedOperator",
     ),
+    "recovering": ("RecoveryRecord",),
     "searching": (
         "PointRecord",
         "ScoreRecord",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from graphopt.report.models import ModelFacts, Notice
     from graphopt.report.pruning import PruningRecord
     from graphopt.report.quantization import PrecisionRecord
+    from graphopt.report.recovering import RecoveryRecord
     from graphopt.report.validating import ValidationRecord
 
 
@@ -20,7 +21,8 @@ class PassRecord:
     ``status`` is "changed", "unchanged" or "rolled back"; ``reason`` says why for the last.
     ``max_error`` is max|difference| / max|reference| on the probe inputs (exact passes), ``snr_db``
     the signal-to-noise ratio on held-out samples (approximate ones). Exact passes that were checked
-    together have one ``max_error``, and ``seconds`` without the check.
+    together have one ``max_error``, and ``seconds`` without the check. ``settled`` are the options
+    that repeat what it did, where those it was given left that open.
     """
 
     name: str
@@ -33,6 +35,7 @@ class PassRecord:
     reason: str | None = None
     max_error: float | None = None
     snr_db: float | None = None
+    settled: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,4 +129,6 @@ class Report:
     """Noise per layer, where it was asked for and there was data."""
     validation: ValidationRecord | None = None
     """How accuracy was judged, where a largest drop was stated."""
+    recovery: tuple[RecoveryRecord, ...] = ()
+    """What was trained, in order."""
     seconds: float = 0.0

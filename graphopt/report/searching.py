@@ -11,7 +11,8 @@ class ScoreRecord:
 
     ``value`` is in ``unit`` of ``metric``, larger is better. ``drop`` is what it lost against the
     original on the same samples, in the same unit, with the interval of that difference, which is
-    narrower than that of either.
+    narrower than that of either. ``expected`` is what a search expects it to lose on other samples,
+    given what all models lost on these; None where one model was judged alone.
     """
 
     metric: str
@@ -23,6 +24,7 @@ class ScoreRecord:
     drop: float
     drop_low: float
     drop_high: float
+    expected: float | None = None
 
 
 @dataclass(frozen=True)

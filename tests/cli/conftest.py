@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,8 @@ class FakeCompiled:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch, report: r.Report) -> types.ModuleType:
     """An API with the signatures of the real one; ``calls`` has what the command line asked for."""
+    # Commands import it from the real package, which is not there any more afterwards.
+    importlib.import_module("graphopt.api.requested")
     fake = types.ModuleType("graphopt.api")
     calls: list[dict[str, Any]] = []
 

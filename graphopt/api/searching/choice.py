@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from graphopt.api.searching.formats import as_pruned
 from graphopt.api.searching.race import timed_finalists
+from graphopt.api.searching.storing import lighter
 from graphopt.errors import LimitError, RecipeError
-from graphopt.planner.joint import FASTEST, MOST_ACCURATE, RULES, Point, pick
+from graphopt.planner.joint import FASTEST, MOST_ACCURATE, RULES, Point, pick, with_expected
 from graphopt.report.stored import read_report
 
 if TYPE_CHECKING:
@@ -59,9 +60,12 @@ class Choice:
         return MOST_ACCURATE if self.asked.budgets.stated else _BALANCED
 
     def made(self) -> list[Made]:
-        """Return everything that was tried, in the order of labels; measured where it was."""
+        """Return everything that was tried, in the order of labels; measured where it was.
+
+        Each score says what is expected on other samples, given what all lost on these.
+        """
         found = sorted(self.foreman.made.values(), key=lambda m: (m.candidate.label, m.key))
-        return [self._as_timed(m) for m in found]
+        return [self._as_timed(m) for m in with_expected(found)]
 
     def judged(self) -> list[Made]:
         """Return the different models that were judged on all samples."""
@@ -73,12 +77,21 @@ class Choice:
         return list(known.values())
 
     def decide(self) -> Made:
-        """Return the model that is picked, or the nearest to it where none holds."""
+        """Return the model that is picked, or the nearest to it where none holds.
+
+        The fastest is then stored in fewer bits, where that costs nothing that was asked for.
+        """
         if self.ground.measure:
             self._time()
         named = self._named()
         if named is not None:
             return named
+        found = self._decided()
+        if self.rule == FASTEST and self.wanted.max_drop is not None and self.holds(found):
+            return lighter(self, found)
+        return found
+
+    def _decided(self) -> Made:
         judged = self.judged()
         if self.finalists:
             judged = [m for m in judged if m.digest in self.finalists]
@@ -162,6 +175,7 @@ class Choice:
             self.finalists = {m.digest for m in finalists}
             ms, found = timed_finalists(self.store, sorted(self.finalists), self.ground)
             self.speedups = self.foreman.speedups | found
+            self.foreman.forecast.races = 0
             self.original = dataclasses.replace(self.ground.figures, latency_ms=ms)
 
     def _finalists(self) -> list[Made]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt import ir
+from graphopt.api.searching.forecast import Forecast
 from graphopt.api.searching.formats import clocked
 from graphopt.api.searching.ground import shared_data
 from graphopt.api.searching.race import timed_finalists
+from graphopt.api.searching.training import with_idle_training
 from graphopt.api.searching.trial import (
     Trial,
     compiled_trial,
@@ -20,7 +22,7 @@ from graphopt.api.searching.trial import (
     run_trial,
 )
 from graphopt.errors import DataError, GraphOptError
-from graphopt.planner.joint import Made, most_pruned
+from graphopt.planner.joint import Made
 from graphopt.recipe import apply_overrides, preset
 from graphopt.report.stored import report_text
 
@@ -29,13 +31,11 @@ if TYPE_CHECKING:
 
     from graphopt.api.searching.ground import Ground
     from graphopt.api.searching.trial import Outcome
-    from graphopt.planner.joint import Candidate, Effort, Store
+    from graphopt.planner.joint import Candidate, Effort, Store, Wanted
     from graphopt.recipe import Recipe
     from graphopt.workers import Crew, Parcel
 
 LATE = "the time was up"
-_PRUNED_WEIGHT = 8.0
-"""How much longer a candidate takes that is pruned, before one has been."""
 
 
 class Foreman:
@@ -58,16 +58,20 @@ class Foreman:
         self.stopped = False
         """Whether something was left to try when the time was up."""
         self._parcels: tuple[Parcel, Parcel | str] | None = None
-        self._seconds: dict[bool, list[float]] = {True: [], False: []}
-        self._planned = {True: 0, False: 0}
+        self.forecast = Forecast(crew.workers)
+        self._started = time.perf_counter()
 
     def is_late(self) -> bool:
         """Return whether the time is up."""
         return time.perf_counter() > self.deadline
 
-    def plan(self, formats: int, effort: Effort) -> None:
+    def seconds_left(self) -> float:
+        """Return how long until the time is up; negative once it is."""
+        return self.deadline - time.perf_counter()
+
+    def plan(self, formats: int, wanted: Wanted, effort: Effort, *, small: bool) -> None:
         """Take note of how much is to come, for the progress bar."""
-        self._planned = {False: formats, True: most_pruned(effort)}
+        self.forecast.plan(formats, wanted, effort, small=small, timed=self.ground.measure)
         self._show()
 
     def make(self, candidates: Sequence[Candidate]) -> list[Made]:
@@ -99,6 +103,8 @@ class Foreman:
         self.store.add(made, path if made.digest else None)
         path.unlink(missing_ok=True)
         self.made[key] = made
+        # What it is timed against is known by the time another is made here.
+        self.forecast.again = 0.0 if self.forecast.again else made.seconds / 2
         return made
 
     def _made_here(self, candidate: Candidate, key: str, path: Path, started: float) -> Made:
@@ -143,6 +149,7 @@ class Foreman:
             return list(made)
         digests = sorted({m.digest for m in able})
         _, self.speedups = timed_finalists(self.store, digests, ground)
+        self.forecast.races = 1
         return [_at(m, ground.figures.latency_ms / self.speedups[m.digest]) for m in able]
 
     def recipe_of(self, candidate: Candidate) -> Recipe:
@@ -150,6 +157,8 @@ class Foreman:
         recipe = self.ground.recipe
         if candidate.recipe:
             recipe = dataclasses.replace(recipe, passes=preset(candidate.recipe).passes)
+            if self.ground.recovery is not None:
+                recipe = with_idle_training(recipe)
         return apply_overrides(recipe, candidate.overrides)
 
     def _known(self, candidate: Candidate) -> Made | None:
@@ -188,7 +197,7 @@ class Foreman:
         )
         self.store.add(made, outcome.model.path if outcome.model is not None else None)
         self.made[key] = made
-        self._seconds[candidate.is_pruned].append(outcome.seconds)
+        self.forecast.took(candidate, outcome.seconds)
         return made
 
     def _trial(self, candidate: Candidate) -> Trial:
@@ -232,21 +241,15 @@ class Foreman:
         return str(data.resolve()) if data.is_dir() else self.crew.parcel(data)
 
     def _show(self) -> None:
-        """Tell how far the search is, in hundredths of what is to be done."""
+        """Tell how far the search is, in seconds: what is behind it, and what all will take."""
         observe = self.ground.observe
-        total = sum(self._weight(kind) * count for kind, count in self._planned.items())
-        if observe is None or not total:
+        if observe is None:
             return
-        done = sum(self._weight(m.candidate.is_pruned) for m in self.made.values())
-        observe.progress("searching", min(round(100 * done / total), 99), 100)
-
-    def _weight(self, pruned: bool) -> float:
-        seen = self._seconds[pruned]
-        if seen:
-            return sum(seen) / len(seen)
-        other = self._seconds[not pruned]
-        usual = sum(other) / len(other) if other else 1.0
-        return usual * _PRUNED_WEIGHT if pruned else usual
+        behind = time.perf_counter() - self._started
+        left = self.forecast.remaining([m.candidate for m in self.made.values()])
+        left = min(left, max(self.seconds_left(), 0.0) + self.forecast.longest)
+        done = round(behind)
+        observe.progress("searching", done, max(done + round(left), done + 1))
 
 
 def _at(made: Made, latency_ms: float) -> Made:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt import ir
+from graphopt.api.recovery import can_train, nothing_trained, untrained
+from graphopt.api.searching.training import without_idle_training
 from graphopt.api.searching.trial import without_limit
 from graphopt.api.setup import (
     SEED,
@@ -28,7 +30,7 @@ from graphopt.errors import DataError
 from graphopt.pipeline import Verifier, probe_feeds
 from graphopt.pipeline.validation import open_guard
 from graphopt.planner.joint import Figures
-from graphopt.recipe import write_recipe
+from graphopt.recipe import Recovery, write_recipe
 from graphopt.runtime import versions
 from graphopt.version import VERSION
 
@@ -43,9 +45,9 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.pipeline import PipelineContext
     from graphopt.pipeline.validation import Guard
-    from graphopt.recipe import Recipe
+    from graphopt.recipe import Recipe, ResolvedRecipe
     from graphopt.registry import Registry
-    from graphopt.report import ModelFacts, Observe
+    from graphopt.report import ModelFacts, Notice, Observe
     from graphopt.targets.base import Target
 
 _BARE_BYTES = 300 << 20
@@ -75,6 +77,8 @@ class Ground:
         registry: passes, targets and so on.
         observe: is told about progress.
         basis: digest of all that every candidate depends on.
+        recovery: how much is trained; None for nothing.
+        notices: what is to be said of that.
     """
 
     source: Path | None
@@ -93,6 +97,8 @@ class Ground:
     registry: Registry
     observe: Observe | None
     basis: str
+    recovery: Recovery | None = None
+    notices: tuple[Notice, ...] = ()
 
     @property
     def peak_bytes(self) -> int:
@@ -109,6 +115,7 @@ def prepare(
     shapes: Shapes | None,
     dims: OpenDims | None,
     overrides: Sequence[str],
+    recover: str | None,
     max_drop: str | float | None,
     validation: Source | None,
     measure: bool | None,
@@ -118,7 +125,7 @@ def prepare(
     """Read, divide and judge what was given; raises GraphOptError as a compile does."""
     graph, name = read_model(model)
     stated = [] if max_drop is None else [f"limits.max-drop={json.dumps(max_drop)}"]
-    asked = resolve_recipe(
+    resolved = resolve_recipe(
         model=model if isinstance(model, str | Path) else None,
         target=target,
         data=data,
@@ -127,11 +134,25 @@ def prepare(
         shapes=shapes,
         dims=dims,
         overrides=[*overrides, *stated],
+        recover=recover,
         registry=registry,
-    ).recipe
+    )
+    asked, recovery = _recovery(resolved, registry)
     with naming(name, graph):
         asked = dataclasses.replace(asked, model=set_sizes(graph, asked.model))
-        return _ground(model, graph, name, asked, data, measure, registry, observe)
+        ground = _ground(model, graph, name, asked, data, measure, registry, observe)
+    told = tuple(nothing_trained(resolved, registry))
+    return dataclasses.replace(ground, recovery=recovery, notices=told)
+
+
+def _recovery(resolved: ResolvedRecipe, registry: Registry) -> tuple[Recipe, Recovery | None]:
+    """Return a recipe that trains nothing by itself, and how much its candidates shall."""
+    if not resolved.recover:
+        return resolved.recipe, None
+    recovery = Recovery.parse(resolved.recover)
+    if not recovery.trains or not can_train(registry):
+        return resolved.recipe, None
+    return untrained(resolved.recipe), recovery
 
 
 def _ground(
@@ -159,7 +180,7 @@ def _ground(
     guard = open_guard(asked.limits, registry.metric, samples.validation, verifier.original)
     recipe = without_limit(asked)
     # What passes do while precisions are proposed is no news: the search shows its own progress.
-    context = make_context(recipe, found, registry, samples.calibration)
+    context = make_context(recipe, found, registry, samples.calibration, source=graph)
     context.probes = verifier.probes.feeds
     return Ground(
         source=Path(model) if isinstance(model, str | PathLike) else None,
@@ -200,7 +221,7 @@ def _basis(graph: Graph, recipe: Recipe, samples: Samples, guard: Guard, target:
         VERSION,
         versions(),
         ir.structural_hash(graph),
-        write_recipe(recipe),
+        write_recipe(without_idle_training(recipe)),
         samples.calibration.digest,
         guard.total,
         guard.metric.name,

@@ -69,6 +69,7 @@ def compiled_of(
             source=ground.facts,
             figures=_figures(report, ground, choice, chosen),
             validation=_validation(ground, chosen),
+            notices=(*report.notices, *ground.notices),
             seconds=record.seconds,
         ),
         ir.source_files(ground.graph),
@@ -157,7 +158,12 @@ def _status(made: Made, choice: Choice, front: set[str]) -> tuple[str, str]:
             f"loses at least {score.drop_low:.3g}{unit} on {score.samples} samples"
         )
     if not choice.wanted.is_accurate(made):
-        return "too lossy", f"loses {score.drop:.3g}{unit}, {choice.wanted.max_drop:.3g} allowed"
+        allowed = f"{choice.wanted.max_drop:.3g} allowed"
+        if score.expected is not None and score.expected > score.drop:
+            return "too lossy", (
+                f"loses {score.drop:.3g}{unit} here, {score.expected:.3g} are expected, {allowed}"
+            )
+        return "too lossy", f"loses {score.drop:.3g}{unit}, {allowed}"
     excesses = choice.excesses(made)
     if excesses:
         told = [f"{n.replace('_', '-')} by {100 * (e - 1):.0f} %" for n, e in excesses.items()]

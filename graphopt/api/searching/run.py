@@ -15,6 +15,8 @@ from graphopt.api.searching.formats import assigned_formats, placed_format, plai
 from graphopt.api.searching.ground import Ground, prepare
 from graphopt.api.searching.noise import with_noise
 from graphopt.api.searching.record import compiled_of, record_of
+from graphopt.api.searching.storing import can_store, small_rounds, wants_small
+from graphopt.api.searching.training import extra_seconds, trained_rounds
 from graphopt.calibration.cache_folder import cache_folder
 from graphopt.errors import GraphOptError
 from graphopt.planner.joint import Candidate, Store, Wanted, rounds
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from graphopt.api.source import ModelSource
     from graphopt.calibration.sources import Source
     from graphopt.planner.joint import Effort
+    from graphopt.planner.joint.strategy import Rounds
     from graphopt.recipe import Recipe
     from graphopt.report import Observe, SearchRecord
 
@@ -58,6 +61,7 @@ def search(
     shapes: Shapes | None = None,
     dims: OpenDims | None = None,
     overrides: Sequence[str] = (),
+    recover: str | None = None,
     max_drop: str | float | None = None,
     validation: Source | None = None,
     budgets: Mapping[str, str | float | None] | None = None,
@@ -82,6 +86,8 @@ def search(
         shapes: what the inputs are, as for a compile.
         dims: sizes of symbols, as for a compile.
         overrides: "pass.option=value" for every candidate.
+        recover: how much to train what misses the stated accuracy by little, as for a compile;
+            the minutes are shared by the models that are trained, one after the other.
         max_drop: largest loss of accuracy: "1%" or points of the metric. The fastest model that
             keeps it is picked; without one, the most accurate within ``budgets``.
         validation: samples to judge by; by default some of ``data`` that nothing else sees.
@@ -115,12 +121,15 @@ def search(
         shapes=shapes,
         dims=dims,
         overrides=overrides,
+        recover=recover,
         max_drop=max_drop,
         validation=validation,
         measure=measure,
         registry=registry,
         observe=observe,
     )
+    if seconds is None:
+        asked = dataclasses.replace(asked, seconds=asked.seconds + extra_seconds(ground.recovery))
     place = Path(folder) if folder is not None else _folder(ground)
     with Store(place) as store:
         found = _searched(ground, asked, store, workers, executor, started)
@@ -153,9 +162,18 @@ def _searched(
     with crew:
         foreman = Foreman(ground, store, crew, started + asked.seconds)
         formats = _formats(ground, foreman, asked.effort)
-        foreman.plan(len(formats), asked.effort)
-        _run(foreman, formats, wanted, asked.effort)
         choice = Choice(ground, store, foreman, wanted, asked)
+        small = wants_small(asked) and can_store(ground)
+        foreman.plan(len(formats), wanted, asked.effort, small=small)
+        if small:
+            # What is asked for comes first; what is pruned is stored smaller once it is known.
+            foreman.make(formats)
+            _run(foreman, small_rounds(choice))
+        _run(foreman, rounds(formats, wanted, asked.effort, foreman.timed))
+        if not foreman.stopped:
+            _run(foreman, trained_rounds(choice))
+        if small and not foreman.stopped:
+            _run(foreman, small_rounds(choice))
         chosen = choice.decide()
         record = record_of(ground, asked, choice, chosen, crew, started)
     compiled = compiled_of(ground, store, choice, chosen, record)
@@ -163,11 +181,10 @@ def _searched(
     return Found(compiled, record, store.folder)
 
 
-def _run(foreman: Foreman, formats: Sequence[Candidate], wanted: Wanted, effort: Effort) -> None:
+def _run(foreman: Foreman, steps: Rounds) -> None:
     """Make round after round, until nothing is left to try or the time is up."""
-    steps = rounds(formats, wanted, effort, foreman.timed)
-    batch = next(steps)
-    while True:
+    batch = next(steps, ())
+    while batch:
         results = foreman.make(batch)
         if foreman.stopped:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _FIRST = 128
 """Validation samples that every model is judged on before it is known to be hopeless."""
+
+_OPENED: dict[str, Guard] = {}
+"""The guard of the last search that this process worked for, by what it follows from."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,7 @@ def run_trial(trial: Trial, shelf: Shelf) -> Outcome:
     registry = _registry(trial.plugins)
     try:
         compiled = compiled_trial(model, data, trial.recipe, registry)
-        target = find_target(trial.recipe.target, registry)
-        guard = trial.guard.open(registry, lambda: open_session(model, target=target))
-        score = judged(compiled, guard, registry)
+        score = judged(compiled, _guard(trial, model, registry), registry)
     except GraphOptError as error:
         return Outcome(fault=f"{error.code}: {error.message}", seconds=_since(started))
     return Outcome(
@@ -153,6 +155,18 @@ def without_limit(recipe: Recipe) -> Recipe:
     """Return the recipe without a largest drop: the search judges what comes out."""
     limits = dataclasses.replace(recipe.limits, max_drop=None, never_slower=False)
     return dataclasses.replace(recipe, limits=limits)
+
+
+def _guard(trial: Trial, model: Path, registry: Registry) -> Guard:
+    """Return what judges, opened once for all trials of a search that come to this process."""
+    state = trial.guard
+    told = (str(model), str(trial.data), repr(state.drop), state.order.tobytes(), trial.plugins)
+    key = hashlib.sha256(repr((told, state.metric, state.seed)).encode()).hexdigest()
+    if key not in _OPENED or not isinstance(state.metric, str):
+        target = find_target(trial.recipe.target, registry)
+        _OPENED.clear()
+        _OPENED[key] = state.open(registry, lambda: open_session(model, target=target))
+    return _OPENED[key]
 
 
 def _original(model: Path, recipe: Recipe) -> Session:

@@ -2,24 +2,35 @@
 
 A runtime computes what depends on constants only once, at load. So the model runs as before, at the
 same speed and in the same memory; the file, and what is downloaded, is a half to an eighth of it.
-No data is needed.
+No data is needed; with data four bits are rounded so that outputs change least.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from graphopt import ir
 from graphopt.errors import ModelError, RecipeError
 from graphopt.passes.base import PassResult
+from graphopt.passes.quantize.storage.expand import expand
+from graphopt.passes.quantize.storage.few_bits import (
+    chosen,
+    curvatures,
+    in_eight_bits,
+    in_four_bits,
+)
+from graphopt.passes.quantize.storage.names import shorten_names
+from graphopt.passes.quantize.storage.regular import store_regular
+from graphopt.passes.quantize.storage.weights import stored_weights
 from graphopt.types import DType, Effect
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph, Value
     from graphopt.passes.base import Context
+    from graphopt.passes.quantize.storage.weights import Weight
 
     Array = np.ndarray[Any, Any]
 
@@ -42,48 +53,128 @@ _FORMATS = {
     "int8": _Format(DType.INT8, 127.0, True, 13),
     "int4": _Format(DType.INT4, 7.0, True, 21),
 }
+_OFF = "off"
+_REGULAR_OPSET = 14
+_REGULAR_BYTES = 512
 
 
 @dataclass(frozen=True)
 class StoreWeights:
-    """Store float32 weights as a narrower type, expanded by the runtime at load.
+    """Store weights as a narrower type, expanded by the runtime at load.
 
     Args:
-        format: "float16", "bfloat16", "float8e4m3", "float8e5m2", "int8" or "int4"; the last four
-            with a scale for each slice along the first axis.
+        format: of float32 weights: "float16", "bfloat16", "float8e4m3", "float8e5m2", "int8" or
+            "int4", the last four with a scale for each slice along the first axis; or "off", to
+            store everything as it is.
         smallest: weights with fewer elements than this stay as they are.
+        eight_bits: store float32 weights of Conv, products, look-ups and recurrent layers in 8
+            bits, with a scale for each output or row; ``format`` is of the other constants then.
+        four_bits: share of these weights, by elements, that get 4 bits with a scale for each 16 to
+            64 of them: those first whose rounding costs least. Int8 weights of a quantized model
+            are among them; they are computed with in 8 bits as before.
+        exact: store constants that follow from fewer numbers, such as masks and repetitions, by
+            those.
+        names: "keep", or "short" to rename what is inside to a letter or a few; reports call
+            operators by these afterwards.
     """
 
     name: ClassVar[str] = "store-weights"
     effect: ClassVar[Effect] = Effect.APPROXIMATE
     format: str = "float16"
     smallest: int = 1024
+    eight_bits: bool = False
+    four_bits: float = 0.0
+    exact: bool = False
+    names: Literal["keep", "short"] = "keep"
 
     def __post_init__(self) -> None:
-        if self.format not in _FORMATS:
+        if self.format not in {*_FORMATS, _OFF}:
             raise RecipeError(
-                f"`{self.format}` is not a format of `store-weights`", hint=", ".join(_FORMATS)
+                f"`{self.format}` is not a format of `store-weights`",
+                hint=", ".join([*_FORMATS, _OFF]),
+            )
+        if self.names not in {"keep", "short"}:
+            raise RecipeError(f"`names` is {self.names!r}", code="G103", hint="keep, short")
+        if not 0.0 <= self.four_bits <= 1.0:
+            raise RecipeError(
+                f"`four-bits` is {self.four_bits}", code="G103", hint="a share, from 0 to 1"
             )
 
     def run(self, graph: Graph, context: Context) -> PassResult:
-        """Replace every large float32 constant by a narrow one and a Cast."""
-        chosen = _FORMATS[self.format]
-        before = ir.tensor_bytes(graph)
-        if not any(self._qualifies(v, chosen) for v in graph.initializers):
-            return PassResult(False, ("no large float32 weights",))
-        if graph.opset < chosen.opset:
+        """Replace large constants by narrow ones, and what makes the former of them."""
+        needed = self._opset(graph)
+        if not needed:
+            return PassResult(False, ("off",) if self.format == _OFF else ("no large weights",))
+        if graph.opset < needed:
             try:
-                ir.upgrade_opset(graph, chosen.opset)
+                ir.upgrade_opset(graph, needed)
             except ModelError as error:
-                note = f"{self.format} needs opset {chosen.opset}: {error.message}"
-                return PassResult(False, (note,))
-        weights = [v for v in graph.initializers if self._qualifies(v, chosen)]
-        for weight in context.progress(weights, len(weights), "storing weights"):
-            _store(graph, weight, chosen)
+                return PassResult(False, (f"opset {needed} is needed: {error.message}",))
+        before = ir.tensor_bytes(graph)
+        regular = store_regular(graph, _REGULAR_BYTES) if self.exact else 0
+        few = self._in_four_bits(graph, context)
+        more = self._in_eight_bits(graph)
+        weights = self._in_format(graph, context)
         graph.sort()
+        count = few + more + weights
+        renamed = shorten_names(graph) if self.names == "short" else 0
+        if not count + regular + renamed:
+            return PassResult(False, ("no large weights",))
         saved = 1 - ir.tensor_bytes(graph) / before
-        note = f"{len(weights)} weights stored as {self.format}, {saved:.0%} less"
-        return PassResult(True, (note,), {"weights": len(weights), "saved": saved})
+        told = [f"{weights} weights stored as {self.format}"] if weights else []
+        told += [f"{more} weights stored in 8 bits"] if more else []
+        told += [f"{few} weights stored in 4 bits"] if few else []
+        told += [f"{regular} constants stored by what they follow from"] if regular else []
+        told += [f"{renamed} names shortened"] if renamed else []
+        metrics = {"weights": count, "regular": regular, "saved": saved}
+        return PassResult(True, (f"{', '.join(told)}, {saved:.0%} less",), metrics)
+
+    def _opset(self, graph: Graph) -> int:
+        """Return the operator set that is needed; 0 where there is nothing to store."""
+        needed = [1] if self.names == "short" else []
+        needed += [_REGULAR_OPSET] if self.exact else []
+        if self.four_bits and any(stored_weights(graph, self.smallest)):
+            needed.append(_FORMATS["int4"].opset)
+        if self.eight_bits and self._to_eight_bits(graph):
+            needed.append(_FORMATS["int8"].opset)
+        if self.format != _OFF and self._qualifying(graph):
+            needed.append(_FORMATS[self.format].opset)
+        return max(needed, default=0)
+
+    def _in_four_bits(self, graph: Graph, context: Context) -> int:
+        if not self.four_bits:
+            return 0
+        weights = [w for w in stored_weights(graph, self.smallest) if _is_finite(w.value)]
+        known = curvatures(graph, weights, context)
+        steps = context.progress(weights, len(weights), "rounding weights")
+        found = {weight: in_four_bits(weight, known.get(weight.value, ())) for weight in steps}
+        taken = chosen(found, self.four_bits)
+        for weight in taken:
+            context.explain(weight.node, f"4 bits in the file, error {found[weight].error:.2g}")
+            expand(graph, weight, found[weight])
+        return len(taken)
+
+    def _in_eight_bits(self, graph: Graph) -> int:
+        weights = self._to_eight_bits(graph) if self.eight_bits else []
+        for weight in weights:
+            expand(graph, weight, in_eight_bits(weight))
+        return len(weights)
+
+    def _to_eight_bits(self, graph: Graph) -> list[Weight]:
+        found = stored_weights(graph, self.smallest)
+        return [w for w in found if w.value.dtype is DType.FLOAT and _is_finite(w.value)]
+
+    def _in_format(self, graph: Graph, context: Context) -> int:
+        if self.format == _OFF:
+            return 0
+        weights = self._qualifying(graph)
+        for weight in context.progress(weights, len(weights), "storing weights"):
+            _store(graph, weight, _FORMATS[self.format])
+        return len(weights)
+
+    def _qualifying(self, graph: Graph) -> list[Value]:
+        chosen = _FORMATS[self.format]
+        return [v for v in graph.initializers if self._qualifies(v, chosen)]
 
     def _qualifies(self, weight: Value, chosen: _Format) -> bool:
         tensor = weight.tensor
@@ -91,9 +182,12 @@ class StoreWeights:
             return False
         if weight.is_output or weight.is_input:
             return False
-        values = weight.array()
-        finite = bool(np.isfinite(values).all())
-        return finite and (chosen.scaled or float(np.abs(values).max()) <= chosen.largest)
+        within = chosen.scaled or float(np.abs(weight.array()).max()) <= chosen.largest
+        return _is_finite(weight) and within
+
+
+def _is_finite(weight: Value) -> bool:
+    return bool(np.isfinite(weight.array()).all())
 
 
 def _store(graph: Graph, weight: Value, chosen: _Format) -> None:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from graphopt.report import ScoreRecord
 
 _SMALLEST = 5e-7
-_ELSEWHERE = (
-    "not guaranteed is the same on other data, where it may be more or less, and a model that was "
-    "chosen among many by these samples looks a little better on them than it is"
+_ELSEWHERE = "not guaranteed is the same on other data, where it may be more or less"
+_CHOSEN = (
+    "a model that was chosen among many by these samples looks a little better on them than it is"
 )
 
 
@@ -36,7 +36,14 @@ def guarantee(guard: Guard, score: ScoreRecord | None = None) -> str:
         told.append(
             f"it lost {amount(score.drop, unit)}{part}, between {ends} with 95 % confidence"
         )
-    told.append(_ELSEWHERE)
+    if score is not None and score.expected is not None:
+        told.append(
+            f"given all models that were judged, {amount(score.expected, unit)} are expected on "
+            "other samples of the kind"
+        )
+        told.append(_ELSEWHERE)
+    else:
+        told.append(f"{_ELSEWHERE}, and {_CHOSEN}")
     if guard.metric.expects is Expects.ORIGINAL:
         told.append("nothing is said about how often the original itself is right")
     sentence = "; ".join(told)

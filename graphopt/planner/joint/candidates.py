@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ class Candidate:
         overrides: values of the recipe, "pass.option=value" each.
         recipe: a preset in place of the recipe that was asked for; empty for that.
         measured: its passes were chosen by timing on this machine, not by the estimate.
+        trainer: what trains it, with its version; empty where nothing is trained.
     """
 
     label: str
     overrides: tuple[str, ...] = ()
     recipe: str = ""
     measured: bool = False
+    trainer: str = ""
 
     @property
     def is_pruned(self) -> bool:
@@ -34,7 +37,7 @@ class Candidate:
 
     def having(self, label: str, *overrides: str) -> Candidate:
         """Return the candidate with further overrides."""
-        return Candidate(label, (*self.overrides, *overrides), self.recipe, self.measured)
+        return dataclasses.replace(self, label=label, overrides=(*self.overrides, *overrides))
 
     def key(self, basis: str) -> str:
         """Return the name of what this makes of a model: 32 hexadecimal digits.
@@ -44,6 +47,7 @@ class Candidate:
                 versions.
         """
         told = [basis, self.recipe, sorted(self.overrides), self.measured]
+        told += [self.trainer] if self.trainer else []
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 

@@ -78,11 +78,15 @@ class Store:
         return dataclasses.replace(made, reused=True)
 
     def add(self, made: Made, model: Path | None) -> None:
-        """Keep a result, and a copy of the file of its model."""
+        """Keep a result, and the file of its model under a name of its own."""
         path = self.path(made.digest)
         if model is not None and not path.is_file():
             part = path.with_suffix(".part")
-            shutil.copyfile(model, part)
+            part.unlink(missing_ok=True)
+            try:
+                part.hardlink_to(model)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(model, part)
             part.replace(path)
         self._add("made", made.key, dataclasses.asdict(made))
 

@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphopt.planner.joint.luck import with_expected
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
@@ -52,10 +54,13 @@ class Wanted:
     max_drop: float | None = None
 
     def is_accurate(self, made: Made) -> bool:
-        """Whether the drop is within what was allowed."""
+        """Whether the drop is within what was allowed, here and as is expected elsewhere."""
         if made.score is None:
             return False
-        return self.max_drop is None or made.score.drop <= self.max_drop
+        lost = made.score.drop
+        if made.score.expected is not None:
+            lost = max(lost, made.score.expected)
+        return self.max_drop is None or lost <= self.max_drop
 
     def excesses(self, made: Made) -> dict[str, float]:
         """Return by how much a model exceeds each bound that it exceeds."""
@@ -83,19 +88,29 @@ def rounds(
     # What is worth removing is the same in every format, and is found out while those are made.
     likely = formats[min(1, len(formats) - 1)]
     ahead = [_pruned(likely, _goal("latency", g), effort) for g in effort.goals[1:2]]
-    made = yield [*formats, *(ahead if wanted.max_drop is not None else [])]
-    made = made[: len(formats)]
+    seen = [*(yield [*formats, *(ahead if wanted.max_drop is not None else [])])]
+    made = with_expected(seen)[: len(formats)]
     for leading in _leading(made if timed is None else timed(made), wanted, effort.formats):
         if wanted.max_drop is None:
             yield from _fit(leading, wanted, effort)
         else:
-            yield from _descend(leading, wanted, effort)
+            yield from _descend(leading, wanted, effort, seen)
 
 
 def most_pruned(effort: Effort) -> int:
     """Return how many pruned models are made at most, where a largest drop is stated."""
     each = len(effort.goals) + effort.bisections * (_PARTS - 1)
-    return effort.formats * (each + (len(_POLISHED) if effort.polished else 0))
+    return effort.formats * each + most_polished(effort)
+
+
+def most_polished(effort: Effort) -> int:
+    """Return how many of those are made with more care."""
+    return effort.formats * (len(_POLISHED) if effort.polished else 0)
+
+
+def most_fitted(wanted: Wanted, effort: Effort) -> int:
+    """Return how many pruned models are made at most, where bounds alone are stated."""
+    return effort.formats * (2 + effort.bisections) if wanted.budgets.stated else 0
 
 
 def _leading(made: Sequence[Made], wanted: Wanted, count: int) -> list[Made]:
@@ -109,19 +124,23 @@ def _leading(made: Sequence[Made], wanted: Wanted, count: int) -> list[Made]:
     return sorted(usable, key=order)[:count]
 
 
-def _descend(start: Made, wanted: Wanted, effort: Effort) -> Rounds:
-    """Prune to the goals of the effort, then between the last that holds and the next."""
+def _descend(start: Made, wanted: Wanted, effort: Effort, seen: list[Made]) -> Rounds:
+    """Prune to the goals of the effort, then between the last that holds and the next.
+
+    What was ``seen`` so far says what to expect of each; what is made here is added to it.
+    """
     metric = _metric(start, wanted)
+    found: dict[float, Made] = {}
     kept = {1.0: True}
     goals: Sequence[float] = effort.goals
     for _ in range(1 + effort.bisections if goals else 0):
         if not goals:
             break
         results = yield [_pruned(start.candidate, _goal(metric, g), effort) for g in goals]
-        kept |= {
-            goal: found.score is not None and wanted.is_accurate(found)
-            for goal, found in zip(goals, results, strict=True)
-        }
+        found |= zip(goals, results, strict=True)
+        seen += results
+        judged = with_expected([*found.values(), *seen])
+        kept |= {goal: wanted.is_accurate(m) for goal, m in zip(found, judged, strict=False)}
         goals = _between(kept)
     if effort.polished:
         # Fitted with more care, a little more can go.

@@ -24,6 +24,15 @@ def _importable() -> Iterator[None]:
     sys.path.remove(HERE)
 
 
+@pytest.fixture(autouse=True)
+def _patient(_installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait long for workers: on a busy machine one takes minutes to start again."""
+    from graphopt_dask import cluster as clusters
+
+    monkeypatch.setattr(clusters, "ANSWER_SECONDS", 120.0)
+    monkeypatch.setattr(clusters, "WORKER_SECONDS", 900.0)
+
+
 @pytest.fixture(scope="module")
 def cluster(_installed: None) -> Iterator[LocalCluster]:
     """Two workers of one thread each, which are started again as often as they die."""

@@ -124,7 +124,7 @@ def test_the_report_is_complete_valid_json(compiled: Callable, models: Path) -> 
     assert set(data) == {
         "graphopt", "versions", "machine", "target", "source", "result", "recipe", "passes",
         "operators", "figures", "candidates", "explanations", "notices", "calibration", "precision",
-        "pruning", "layers", "kernels", "sensitivity", "validation", "seconds",
+        "pruning", "layers", "kernels", "sensitivity", "validation", "recovery", "seconds",
     }  # fmt: skip
     assert set(data["versions"]) >= {"onnx", "onnxruntime", "numpy"}
     assert data["machine"]["isa"]

@@ -123,6 +123,9 @@ def report(layers: int = 8, kernel_count: int = 12, text: str = "conv") -> r.Rep
         kernels=r.KernelsRecord(kernels(kernel_count, text), kernels(kernel_count + 3, text)),
         sensitivity=r.SensitivityRecord(16, noise, {text: 29.0}),
         seconds=2.0,
+        recovery=(
+            r.RecoveryRecord("distill-weights", "quantized", 250, 90.0, 0.4, 0.1, text, True, text),
+        ),
     )  # fmt: skip
 
 

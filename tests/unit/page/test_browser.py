@@ -5,50 +5,16 @@ With GRAPHOPT_SCREENSHOTS=FOLDER the pictures are kept there, to be looked at.
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from graphopt.page import page
-from tests.conftest import missing
 from tests.unit.page import records
+from tests.unit.page.windows import CUT_OFF, OVERFLOW, TALLEST, keep, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = (
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-quic",
-    "--disable-sync",
-    "--no-first-run",
-)
-OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
-TALLEST = "Math.max(...[...document.querySelectorAll('svg')].map(e => e.getBBox().height))"
-CUT_OFF = """[...document.querySelectorAll('h1, h2, h3, p, dd, li')]
-    .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0).length"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        reason = "no Chromium: apt-get install chromium-headless-shell"
-        if os.environ.get("GRAPHOPT_NO_BROWSER") == "1":
-            pytest.skip(reason)
-        missing(reason)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("no playwright: pip install playwright")
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=found, args=QUIET, chromium_sandbox=False)
-        yield made
-        made.close()
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -62,25 +28,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in texts}
-
-
-def opened(browser: Any, path: Path, width: int, scheme: str) -> tuple[Any, list[str]]:
-    """Return the page in a window, and what it asked for or complained of."""
-    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    tab, heard = context.new_page(), []
-    tab.on("request", lambda request: heard.append(request.url))
-    tab.on("console", lambda message: heard.append(message.text))
-    tab.on("pageerror", lambda error: heard.append(str(error)))
-    tab.on("dialog", lambda dialog: heard.append(dialog.message))
-    tab.goto(path.as_uri())
-    return tab, heard
-
-
-def keep(tab: Any, name: str) -> bytes:
-    folder = os.environ.get("GRAPHOPT_SCREENSHOTS")
-    path = Path(folder) / f"{name}.png" if folder else None
-    taken: bytes = tab.screenshot(full_page=True, path=path)
-    return taken
 
 
 @pytest.mark.parametrize(

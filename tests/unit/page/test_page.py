@@ -52,7 +52,7 @@ def test_it_tells_what_was_asked_for(tree: Tree) -> None:
         "112 to calibrate, 1,000 others to validate", "candidate best", "too lossy",
         "stopped early", "made by an earlier run", "conv0", "64 → 32", "31.0 dB", "W501",
         "rolled back", "min-snr-db = 10.0", "Before: 12 kernels", "After: 15 kernels",
-        "onnxruntime conv",
+        "onnxruntime conv", "Training", "quantized, by distill-weights", "250",
     ):  # fmt: skip
         assert words in tree.words, words
 

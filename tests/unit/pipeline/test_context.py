@@ -112,3 +112,19 @@ def test_progress_is_told_step_by_step() -> None:
     made.observe = Watch()  # type: ignore[assignment]
     assert list(made.progress("ab", 2, "placing")) == ["a", "b"]
     assert told == [("placing", 1, 2), ("placing", 2, 2)]
+
+
+def test_what_is_fitted_is_given_other_samples_and_explains_in_the_same_place(model: Graph) -> None:
+    feeds = random_feeds(model, count=6)
+    made, more = context(data=feeds[:2], model=model), context(data=feeds, model=model)
+    assert made.fitting is made
+    made.fitted = more.dataset
+    fitting = made.fitting
+    seen = {sample for sample, _, _ in fitting.stream(model, ["x"])}
+    assert seen == set(range(6))
+    assert fitting.original is made.original
+    largest = max(float(np.max(feed["x"])) for feed in feeds[:2])
+    fitting.ranges(model, ["x"])
+    assert made.ranges(model, ["x"])["x"].high == pytest.approx(largest)
+    fitting.explain(model.nodes("Relu")[0], "because")
+    assert list(made.reasons.values()) == ["because"]

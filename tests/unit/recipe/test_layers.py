@@ -178,11 +178,11 @@ def test_the_presets_are_what_the_documentation_says() -> None:
         expected = [use for use in lossless if use != "keep-sums-apart"]
         assert [use for use in used if use in lossless] == expected
         assert set(used[: used.index("calibrate")]) <= {*exact, "prune-channels", "repair-qdq"}
-    assert [e.use for e in preset("default").passes][-5:] == [
+    assert [e.use for e in preset("default").passes][-6:] == [
         "calibrate", "equalize-clipped-layers", "align-channels", "insert-qdq",
-        "quantize-matmuls",
+        "quantize-matmuls", "store-weights",
     ]  # fmt: skip
-    assert preset("default").passes[-2].options["placement"] == "auto"
+    assert preset("default").passes[-3].options["placement"] == "auto"
     assert preset("integer").passes[-1].options["placement"] == "integer"
 
 

@@ -1,0 +1,1 @@
+"""Weights as they lie in a file: in fewer bits than they are computed with."""

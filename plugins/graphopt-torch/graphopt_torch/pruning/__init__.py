@@ -1,0 +1,1 @@
+"""Channels that go while the model is trained: gates on units, what they are worth, what is cut."""
