@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from graphopt_torch.execution import Program
-from graphopt_torch.quantization import as_executed
-from graphopt_torch.quantization.integer_kernels import DOMAIN
+from graphopt_torch.execution.as_executed import as_executed
+from graphopt_torch.execution.integer_kernels import DOMAIN
 
 from graphopt import ir
 from graphopt.runtime import open_session
@@ -93,6 +93,9 @@ CASES = {
     ),
 }  # fmt: skip
 
+ROUNDED = {"QLinearAdd", "QLinearMul", "QLinearAveragePool"}
+"""What has a kernel of its own; products and means are found in each plan."""
+
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -100,8 +103,8 @@ def test_integers_are_those_of_the_runtime(case: str, seed: int) -> None:
     body, more, zero, kernel = CASES[case]
     model = made(body, seed, more=more, zero=zero)
     assert f"com.microsoft.{kernel}" in census(model).kernels
-    executed = as_executed(model)
-    assert kernel in {n.op for n in executed.nodes() if n.domain == DOMAIN}
+    if kernel in ROUNDED:
+        assert kernel in {n.op for n in as_executed(model).nodes() if n.domain == DOMAIN}
     random = np.random.default_rng(seed + 10)
     feed = {n: random.normal(0, 3, (2, 8, 9, 9)).astype(np.float32) for n in ("x", "v")}
     wanted = open_session(model).run(feed)[0]

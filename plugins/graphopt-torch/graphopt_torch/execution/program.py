@@ -9,6 +9,7 @@ import torch
 
 from graphopt import ir
 from graphopt.errors import DataError, ModelError
+from graphopt_torch.execution.as_executed import as_executed
 from graphopt_torch.execution.element_types import constant, widened
 from graphopt_torch.execution.operators.blockwise import dequantized_name
 from graphopt_torch.execution.planning import Wish, plan
@@ -143,8 +144,6 @@ def _executed_steps(graph: Graph, device: str) -> Sequence[Step]:
     """Return the steps with integer kernels in the place of the Q; empty where there is no Q."""
     if not any(n.op == "QuantizeLinear" for n in graph.nodes()):
         return ()
-    from graphopt_torch.quantization.as_executed import as_executed
-
     return steps_of(as_executed(graph), device)
 
 

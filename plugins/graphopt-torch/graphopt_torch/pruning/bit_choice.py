@@ -15,7 +15,7 @@ from graphopt.passes.quantize.storage.expand import expand
 from graphopt.passes.quantize.storage.few_bits import curvatures, in_four_bits
 from graphopt.passes.quantize.storage.weights import stored_weights
 from graphopt.types import DType
-from graphopt_torch.quantization.straight_through import replaced
+from graphopt_torch.execution.straight_through import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

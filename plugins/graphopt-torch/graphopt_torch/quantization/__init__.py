@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphopt_torch.quantization.as_executed import as_executed, quantized_tensors
 from graphopt_torch.quantization.batch_norms import reestimate_batch_norms
 from graphopt_torch.quantization.float_reference import float_graph
 from graphopt_torch.quantization.trainable_weights import GROUPS, TrainableWeights
@@ -10,8 +9,6 @@ from graphopt_torch.quantization.trainable_weights import GROUPS, TrainableWeigh
 __all__ = [
     "GROUPS",
     "TrainableWeights",
-    "as_executed",
     "float_graph",
-    "quantized_tensors",
     "reestimate_batch_norms",
 ]

@@ -9,8 +9,8 @@ import torch
 
 from graphopt.analysis.saturation import PAIR_LIMIT
 from graphopt.types import DType
+from graphopt_torch.execution.straight_through import replaced, rounded
 from graphopt_torch.quantization.stored_integers import spread
-from graphopt_torch.quantization.straight_through import replaced, rounded
 
 if TYPE_CHECKING:
     from graphopt.ir import Tensor as Stored

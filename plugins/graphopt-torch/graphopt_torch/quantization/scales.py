@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from graphopt_torch.quantization.straight_through import with_gradient_times
+from graphopt_torch.execution.straight_through import with_gradient_times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,8 @@
-"""A graph with Q and DQ as the runtime executes it: integer operators in the place of the Q.
+"""A graph with Q and DQ in which sums, products and means are those of the runtime's kernels.
 
 Only what is computed changes, by the rounding errors of 32-bit floats; tensors keep their names,
-and float tensors between DQ and Q can still be asked for.
+and float tensors between DQ and Q can still be asked for. Convolutions and matrix products between
+Q and DQ are left to ``integer_chains``, which finds them in each plan.
 """
 
 from __future__ import annotations
@@ -17,31 +18,33 @@ from graphopt.analysis.quantization.pairs import (
     tail,
 )
 from graphopt.types import DType
-from graphopt_torch.quantization.integer_kernels import DOMAIN
+from graphopt_torch.execution.integer_kernels import DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from graphopt.ir import Graph, Node, Value
 
-_PRODUCTS = {"Conv": "QLinearConv", "Gemm": "QGemm", "MatMul": "QGemm"}
-_PAIRS = {"Add": "QLinearAdd", "Mul": "QLinearMul"}
-_POOLS = {"AveragePool": "QLinearAveragePool", "GlobalAveragePool": "QLinearGlobalAveragePool"}
+_PRODUCTS = {"Gemm", "MatMul"}
+_ROUNDED = {"Add": "QLinearAdd", "Mul": "QLinearMul", "AveragePool": "QLinearAveragePool"}
 
 
 def as_executed(graph: Graph) -> Graph:
     """Return a copy of the graph to make a ``Program`` of, in which integer operators are exact.
 
-    An operator that has all its inputs from DQ, and a Q behind it, becomes one operator on
-    integers, as do products whose float output nobody quantizes. What the runtime computes in float
-    stays. A graph without Q comes back as an equal copy.
+    An Add, Mul or AveragePool that has all its inputs from DQ, and a Q behind it, becomes one
+    operator on integers, as do products whose float output nobody quantizes. What the runtime
+    computes in float stays. A graph without Q comes back as an equal copy.
     """
     made = graph.copy()
     for node in made.nodes():
-        if node.domain or node.op not in _PRODUCTS | _PAIRS | _POOLS:
+        if node.domain or node.op not in {*_PRODUCTS, *_ROUNDED}:
             continue
         behind = tail(node)
-        if behind.is_clean and len(behind.quantized) == 1:
+        if node.op in _PRODUCTS:
+            if not behind.quantized:
+                _fuse_float(node)
+        elif behind.is_clean and len(behind.quantized) == 1:
             quantize = behind.quantized[0]
             facts = affine(quantize)
             if facts is None or facts.dtype not in EIGHT_BITS or not facts.is_scalar:
@@ -49,8 +52,6 @@ def as_executed(graph: Graph) -> Graph:
             if behind.activation is not None and not is_redundant(behind.activation, facts):
                 continue
             _fuse(node, quantize)
-        elif not behind.quantized and node.op in {"Gemm", "MatMul"}:
-            _fuse_float(node)
     if any(n.domain == DOMAIN for n in made.nodes()):
         made.opsets.setdefault(DOMAIN, 1)
     return made
@@ -61,22 +62,14 @@ def _fuse(node: Node, quantize: Node) -> None:
     facts = affine(quantize)
     if operands is None or facts is None or len(quantize.inputs) < 3:
         return
-    output = list(quantize.inputs[1:3])
     low, high = facts.limits
-    if node.op in _PRODUCTS:
-        bias = _bias(node)
-        if bias is None:
-            return
-        op, inputs = _PRODUCTS[node.op], [*operands, *output, *bias]
-    else:
-        op, inputs = (_PAIRS | _POOLS)[node.op], [*operands, *output]
     for key in quantize.attribute_names:
         quantize.set_attribute(key, None)
-    quantize.op, quantize.domain = op, DOMAIN
+    quantize.op, quantize.domain = _ROUNDED[node.op], DOMAIN
     _copy_attributes(node, quantize)
     quantize.set_attribute("low", int(low))
     quantize.set_attribute("high", int(high))
-    quantize.set_inputs(inputs)
+    quantize.set_inputs([*operands, *quantize.inputs[1:3]])
 
 
 def _fuse_float(node: Node) -> None:
@@ -84,7 +77,7 @@ def _fuse_float(node: Node) -> None:
     if operands is None or bias is None:
         return
     node.op, node.domain = "QGemm", DOMAIN
-    node.set_inputs([*operands, None, None, *bias])
+    node.set_inputs([*operands, *bias])
 
 
 def _copy_attributes(source: Node, node: Node) -> None:
@@ -121,8 +114,6 @@ def _is_per_output(node: Node, weight: Node) -> bool:
     if facts is None or stored is None or stored.shape is None:
         return False
     rank = len(stored.shape)
-    if node.op == "Conv":
-        return facts.axis % rank == 0
     return rank == 2 and facts.axis % 2 == (0 if node.attribute("transB", 0) else 1)
 
 

@@ -1,4 +1,4 @@
-"""The arithmetic of onnxruntime's integer kernels, operation by operation, with gradients.
+"""The arithmetic of onnxruntime's integer kernels that add, multiply and average, with gradients.
 
 A network of integers amplifies every deviation: an activation that is off by one step moves
 hundreds of sums behind it, and some of these round to another integer. Simulated and executed
@@ -6,17 +6,15 @@ outputs therefore only agree if every kernel rounds where, and as, the runtime d
 floats, with s and z for scales and zero points of the inputs x and w (a and b) and of the output y,
 halves rounded to even (onnxruntime 1.31.1 on x86-64; benchmarks/qat_exactness.py compares the two):
 
-- products (QLinearConv, QGemm, QLinearMatMul): exact sum of (x - zx)(w - zw) and the bias, times
-  ((sx sw) / sy), rounded, zy added;
-- products that return floats: exact sum times (sx sw);
+- products that return floats (QGemm): exact sum of (x - zx)(w - zw) and the bias, times (sx sw);
 - QLinearAdd: fma(a, sa / sy, fma(b, sb / sy, zy - fma(sa / sy, za, (sb / sy) zb))), rounded;
 - QLinearMul: exact (a - za)(b - zb) times ((sa sb) / sy), zy added, rounded;
 - QLinearAveragePool: sx (x - zx) added up row by row, divided by their number, by sy, zy added,
-  rounded;
-- QLinearGlobalAveragePool: exact sum times (sx / (sy n)), rounded, zy added.
+  rounded.
 
 Gradients are those of the same formulas without rounding, and 0 where the result was cut off. The
-kernels for Arm round QLinearAdd and QLinearGlobalAveragePool otherwise (fixed point).
+kernels for Arm round QLinearAdd and QLinearGlobalAveragePool otherwise (fixed point). Products and
+means that are rounded are in ``integer_steps``.
 """
 
 from __future__ import annotations
@@ -27,9 +25,8 @@ import torch
 from torch.nn import functional
 
 from graphopt_torch.execution.operators.windows import Pads
-from graphopt_torch.execution.registry import find, operator
-from graphopt_torch.execution.rounding import requantized
-from graphopt_torch.quantization.straight_through import replaced, rounded
+from graphopt_torch.execution.registry import operator
+from graphopt_torch.execution.straight_through import replaced, rounded
 
 if TYPE_CHECKING:
     from graphopt.ir import Node
@@ -58,32 +55,10 @@ def _shifted(x: Tensor, zero: Tensor) -> Tensor:
     return moved - zero.reshape(zero.shape if zero.numel() > 1 else ()).float()
 
 
-def _requantized(sums: Tensor, factor: Tensor, zero: Tensor, node: Node) -> Tensor:
-    return requantized(sums, factor, zero.reshape(()), *_limits(node))
-
-
 def _along(scale: Tensor, rank: int, axis: int) -> Tensor:
     if scale.numel() == 1:
         return scale.reshape(())
     return scale.reshape([-1 if i == axis else 1 for i in range(rank)])
-
-
-@operator("QLinearConv", domain=DOMAIN)
-def _conv(node: Node, _version: int) -> Kernel:
-    row = find("", "Conv", node.graph.root.opset)
-    assert row is not None
-    correlate = row.build(node, node.graph.root.opset)
-
-    def kernel(
-        x: Tensor, sx: Tensor, zx: Tensor, w: Tensor, sw: Tensor, zw: Tensor,
-        sy: Tensor, zy: Tensor, bias: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        added = None if bias is None else bias.float()
-        sums = _whole(correlate(_shifted(x, zx), _shifted(w, zw), added))
-        factor = sx.reshape(()) * sw / sy.reshape(())
-        return _requantized(sums, _along(factor, sums.dim(), 1), zy, node)
-
-    return kernel
 
 
 def _product(node: Node, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -96,15 +71,12 @@ def _product(node: Node, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
 def _gemm(node: Node, _version: int) -> Kernel:
     def kernel(
         x: Tensor, sx: Tensor, zx: Tensor, w: Tensor, sw: Tensor, zw: Tensor,
-        sy: Tensor | None = None, zy: Tensor | None = None, bias: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         sums = _product(node, _shifted(x, zx), _shifted_matrix(w, zw, node), bias)
         factor = sx.reshape(()) * sw
-        if sy is None or zy is None:
-            made: Tensor = sums * _along(factor, sums.dim(), sums.dim() - 1)
-            return made
-        factor = factor / sy.reshape(())
-        return _requantized(sums, _along(factor, sums.dim(), sums.dim() - 1), zy, node)
+        made: Tensor = sums * _along(factor, sums.dim(), sums.dim() - 1)
+        return made
 
     return kernel
 
@@ -190,14 +162,3 @@ def _window_sums(x: Tensor, window: tuple[int, ...], strides: tuple[int, ...]) -
     for place in range(1, flat.shape[-1]):
         total = total + flat[..., place]
     return total
-
-
-@operator("QLinearGlobalAveragePool", domain=DOMAIN)
-def _global_average_pool(node: Node, _version: int) -> Kernel:
-    def kernel(x: Tensor, sx: Tensor, zx: Tensor, sy: Tensor, zy: Tensor) -> Tensor:
-        axes = list(range(2, x.dim()))
-        sums = _whole(_shifted(x, zx.reshape(())).sum(axes, keepdim=True))
-        count = float(x.shape[2:].numel())
-        return _requantized(sums, sx.reshape(()) / (sy.reshape(()) * count), zy, node)
-
-    return kernel
