@@ -267,6 +267,9 @@ def parsed() -> argparse.Namespace:
     options.output = options.output or (
         options.folder / "training.json" if options.quick else RESULTS
     )
+    known = {step.name for subject in SUBJECTS for step in subject.steps}
+    if unknown := set(options.rows or ()) - known:
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}; rows: {'; '.join(sorted(known))}")
     if options.quick:
         options.seeds = options.seeds[:1]
     return options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from graphopt_torch.execution import Program, quantized_tensors
 from graphopt_torch.quantization import TrainableWeights
 
 from graphopt import ir
