@@ -269,7 +269,7 @@ def parsed() -> argparse.Namespace:
     )
     known = {step.name for subject in SUBJECTS for step in subject.steps}
     if unknown := set(options.rows or ()) - known:
-        parser.error(f"no such rows: {', '.join(sorted(unknown))}; rows: {'; '.join(sorted(known))}")
+        parser.error(f"no rows: {'; '.join(sorted(unknown))}, of {'; '.join(sorted(known))}")
     if options.quick:
         options.seeds = options.seeds[:1]
     return options
