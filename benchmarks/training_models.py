@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from graphopt.api import resolve_recipe
 from graphopt.recipe import PassEntry, parse_recipe, write_recipe
@@ -24,7 +25,7 @@ from pruning_contenders import Made, digest, macs_of, measured, sources
 from workloads import _cifar, _imagenet, _load, workloads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from graphopt.recipe import Recipe
     from workloads import Array, Workload
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PLUGIN = HERE.parent / "plugins" / "graphopt-torch"
 TRAINING = "distill-weights"
+FROM_CIFAR, CROPS = 300, 4
+"""Pictures that are added of CIFAR-10, and of each photo of faces."""
 NO_LIMITS = {"min_snr_db": -100.0, "max_divergence": 100.0, "never_slower": False}
 """What was made is judged here, so that nothing is rolled back before."""
 
@@ -142,37 +145,48 @@ class Kitchen:
         workload: the model and its data.
         samples: unlabelled ones to calibrate, fit and train on.
         folder: where everything is kept.
+        others: whether a file with pictures of other data sets is written as well.
     """
 
-    def __init__(self, workload: Workload, samples: int, folder: Path) -> None:
+    def __init__(
+        self, workload: Workload, samples: int, folder: Path, *, others: bool = False
+    ) -> None:
         self.workload = workload
         self.samples = samples
         self.folder = folder / "training"
         self.data = write_unlabelled(workload, samples, self.folder / "samples")
+        self.more = self.data
+        if others:
+            self.more = write_with_others(workload, self.data)
         self.site = installed(self.folder)
 
     def goal(self, times: float) -> str:
         """Return so many times fewer multiply-accumulates than the file has, as recipes say it."""
         return f"macs={macs_of(self.workload.path) / times:.0f}"
 
-    def make(self, model: Path, recipe: Recipe, seed: int, *options: str) -> Made:
+    def make(
+        self, model: Path, recipe: Recipe, seed: int, *options: str, others: bool = False
+    ) -> Made:
         """Compile a model, or find it where an earlier run has left it."""
+        data = self.more if others else self.data
         text = write_recipe(recipe)
         told = " ".join([sources(), plugin_sources(), text, str(seed), *options])
-        home = self.folder / "compiled" / f"{self.workload.name}-{digest([model, self.data], told)}"
+        home = self.folder / "compiled" / f"{self.workload.name}-{digest([model, data], told)}"
         facts = home / "facts.json"
         if not facts.exists():
             home.mkdir(parents=True, exist_ok=True)
             (home / "recipe.toml").write_text(text, encoding="utf-8")
-            facts.write_text(json.dumps(self._run(model, home, seed, options)))
+            facts.write_text(json.dumps(self._run(model, data, home, seed, options)))
         known = json.loads(facts.read_text())
         if known["reason"]:
             return Made(None, {}, **known)
         return Made(home / "model.onnx", json.loads((home / "model.json").read_text()), **known)
 
-    def _run(self, model: Path, home: Path, seed: int, options: Sequence[str]) -> dict[str, Any]:
+    def _run(
+        self, model: Path, data: Path, home: Path, seed: int, options: Sequence[str]
+    ) -> dict[str, Any]:
         command = [sys.executable, str(HERE / "training_compile.py"), str(seed), "--no-progress"]
-        command += ["compile", str(model), "--data", str(self.data), "--keep"]
+        command += ["compile", str(model), "--data", str(data), "--keep"]
         command += ["--recipe", str(home / "recipe.toml"), "-o", str(home / "model.onnx"), *options]
         cached = self.folder / "cache" / f"{sources()}-{plugin_sources()}"
         cached.mkdir(parents=True, exist_ok=True)
@@ -206,6 +220,34 @@ def write_unlabelled(workload: Workload, count: int, folder: Path) -> Path:
         (name,) = workload.feeds()[0]
         np.savez(path, **{name: unlabelled(workload, count)})
     return path
+
+
+def write_with_others(workload: Workload, data: Path) -> Path:
+    """Write samples with pictures of other data sets behind them; return the file."""
+    path = data.with_name(f"{data.stem}-others.npz")
+    if not path.exists():
+        with np.load(data) as stored:
+            ((name, own),) = stored.items()
+        side = own.shape[-1]
+        pictures = [_resized(x, side) for x in _load("cifar10_dev.npz")["calib_x"][:FROM_CIFAR]]
+        pictures += [_resized(x, side) for x in _crops(_load("faces_320x240.npz")["x"])]
+        np.savez(path, **{name: np.concatenate([own, _imagenet(np.stack(pictures))])})
+    return path
+
+
+def _crops(photos: Array) -> Iterator[Array]:
+    """Yield squares of photos, uint8 [side, side, 3], at drawn places."""
+    random = np.random.default_rng(0)
+    for photo in photos:
+        for _ in range(CROPS):
+            height, width = photo.shape[:2]
+            side = int(random.integers(height // 3, height))
+            top, left = random.integers(0, [height - side + 1, width - side + 1])
+            yield photo[top : top + side, left : left + side]
+
+
+def _resized(picture: Array, side: int) -> Array:
+    return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def unlabelled(workload: Workload, count: int) -> Array:
