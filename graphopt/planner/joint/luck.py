@@ -10,8 +10,8 @@ estimate that takes in what was found for all of them is not deceived by a choic
   went from right to wrong or back: that share is known much better than the balance of the two.
 - b is fitted to all models, by what each is sure of. A model that lost much tells more of it than
   one that lost little, where chance is larger than the loss.
-- Each model's own drop and that trend are averaged by their precision; models scatter about the
-  trend by a third of it.
+- Each model's own drop and that trend are averaged by their precision, where models are taken to
+  scatter about the trend by a third of it: an assumption, not a measurement.
 
 Where a drop is precise, as of figures in dB, what is expected is what was measured.
 """
