@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from graphopt.api.doctor import Diagnosis, doctor
+from graphopt.api.diagnosis import Diagnosis, doctor
 from graphopt.errors import GraphOptError
 from graphopt.runtime import open_session, race, versions
 from toy_networks import NETWORKS, samples
