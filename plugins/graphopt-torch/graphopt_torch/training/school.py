@@ -45,6 +45,7 @@ class School:
         seed: of the order of samples and of their alteration.
         device: "cpu" or "cuda".
         mixed: whether products are of half precision.
+        is_quantized: whether the student computes with rounded numbers.
     """
 
     teacher: Program
@@ -57,6 +58,7 @@ class School:
     seed: int = 0
     device: str = "cpu"
     mixed: bool = False
+    is_quantized: bool = False
 
     @classmethod
     def of(
@@ -88,7 +90,8 @@ class School:
         if samples.stacked and not options.batch:
             batch = min(_TOGETHER, len(samples))
         objective = Objective.of(teacher, student, original, graph, samples)
-        mixed = device != "cpu" and not _is_quantized(graph)
+        quantized = _is_quantized(graph)
+        mixed = device != "cpu" and not quantized
         return cls(
             teacher,
             student,
@@ -100,6 +103,7 @@ class School:
             context.seed,
             device,
             mixed,
+            quantized,
         )
 
     def schedule(self, steps: int, rate: float) -> Schedule:
