@@ -30,7 +30,7 @@ class DistillWeights:
         steps: to take, in place of minutes.
         rate: the highest learning rate, of Adam, for weights whose root mean square is 0.1; it
             goes with that for others. 0 to choose it by short trials, which are judged on samples
-            that were not trained on.
+            that were not trained on, and to raise it where the training is long.
         augment: how samples are altered: "none", "auto" (colour pictures are mirrored, moved
             and mixed, nothing else is touched), or some of "flip,crop=4,noise=0.05,mixup=0.2".
         learn_scales: whether scales of quantizers are trained as well.

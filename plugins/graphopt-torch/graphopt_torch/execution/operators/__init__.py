@@ -2,44 +2,8 @@
 
 from __future__ import annotations
 
-from graphopt_torch.execution.operators import (
-    activation,
-    arithmetic,
-    attention,
-    blockwise,
-    comparison,
-    control,
-    convolution,
-    indexing,
-    integer_products,
-    movement,
-    normalization,
-    pooling,
-    products,
-    quantization,
-    recurrent,
-    reduction,
-    resizing,
-    shaping,
-)
+import importlib
+import pkgutil
 
-FAMILIES = (
-    activation,
-    arithmetic,
-    attention,
-    blockwise,
-    comparison,
-    control,
-    convolution,
-    indexing,
-    integer_products,
-    movement,
-    normalization,
-    pooling,
-    products,
-    quantization,
-    recurrent,
-    reduction,
-    resizing,
-    shaping,
-)
+for _family in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_family.name}")
