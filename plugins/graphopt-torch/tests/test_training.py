@@ -16,10 +16,11 @@ from graphopt_torch.samples import TrainingSamples
 from graphopt_torch.teaching import Objective
 from graphopt_torch.training import Checkpoint, Schedule, train
 from graphopt_torch.training import checkpoint as checkpoint_module
-from graphopt_torch.training.judge import is_surely_less
+from graphopt_torch.training.judge import Judge, is_surely_less
 from graphopt_torch.training.learner import Learner
 from graphopt_torch.training.pace import RATES, best_rate, seconds_per_step
 from graphopt_torch.training.reproducible import reproducible
+from graphopt_torch.training.trainer import Trainer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from graphopt import ir
 from graphopt.testing import context, graph, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from graphopt.ir import Graph
@@ -89,17 +91,23 @@ class Lesson:
             self.teacher, self.student, self.original, self.made, self.samples
         )
 
-    def train(self, schedule: Schedule, **options: Any) -> Any:
+    def train(
+        self,
+        schedule: Schedule,
+        *,
+        checkpoint: Checkpoint | None = None,
+        progress: Any = None,
+        **options: Any,
+    ) -> Any:
+        parts = (self.student, self.weights, self.teacher, self.samples, self.objective)
         with reproducible(1):
-            return train(
-                self.student,
-                self.weights,
-                self.teacher,
-                self.samples,
-                self.objective,
-                schedule,
-                **options,
-            )
+            trainer = Trainer(*parts, schedule, **options)
+            judge = Judge(self.teacher, self.samples, self.objective, schedule.batch)
+            return train(trainer, judge, checkpoint=checkpoint, progress=progress)
+
+
+def noting(steps: list[int]) -> Callable[[int, int, str], None]:
+    return lambda done, _total, _text: steps.append(done)
 
 
 # -- how fast ------------------------------------------------------------------------------
@@ -160,9 +168,7 @@ def test_small_weights_take_small_steps() -> None:
 def test_what_is_returned_is_the_best_that_was_judged() -> None:
     lesson = Lesson()
     told: list[tuple[int, int, str]] = []
-    trained = lesson.train(
-        Schedule(80, 1e-2, 16), progress=lambda *facts: told.append(facts), each_step=None
-    )
+    trained = lesson.train(Schedule(80, 1e-2, 16), progress=lambda *facts: told.append(facts))
     assert trained.is_better
     assert trained.after == min(j.divergence for j in trained.history)
     assert trained.after < 0.2 * trained.before
@@ -179,7 +185,7 @@ def test_what_is_returned_is_the_best_that_was_judged() -> None:
     assert np.mean(apart) == pytest.approx(trained.after, rel=1e-3)
 
 
-def test_a_regulariser_and_a_hook_belong_to_every_step() -> None:
+def test_a_regulariser_and_progress_belong_to_every_step() -> None:
     lesson = Lesson()
     steps: list[int] = []
     asked: list[int] = []
@@ -189,7 +195,7 @@ def test_a_regulariser_and_a_hook_belong_to_every_step() -> None:
         asked.append(number)
         return heavy.square().sum()
 
-    lesson.train(Schedule(20, 1e-3, 16), regularise=regularise, each_step=steps.append)
+    lesson.train(Schedule(20, 1e-3, 16), regularise=regularise, progress=noting(steps))
     assert steps == list(range(1, 21))
     assert asked == list(range(20))
 
@@ -244,15 +250,15 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
     killed = Lesson()
     checkpoint = Checkpoint(tmp_path / "checkpoint.npz", every=0.0)
 
-    def kill(done: int) -> None:
+    def kill(done: int, _total: int, _text: str) -> None:
         if done == 23:
             raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
-        killed.train(schedule, checkpoint=checkpoint, each_step=kill)
+        killed.train(schedule, checkpoint=checkpoint, progress=kill)
     again = Lesson()
     steps: list[int] = []
-    found = again.train(schedule, checkpoint=checkpoint, each_step=steps.append)
+    found = again.train(schedule, checkpoint=checkpoint, progress=noting(steps))
     assert 1 < steps[0] <= 23
     assert found.history == expected.history
     for name, values in again.weights.state().items():

@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt_torch.training.judge import Judge, is_surely_less, mean
+from graphopt_torch.training.judge import is_surely_less, mean
 from graphopt_torch.training.learner import copies, put
-from graphopt_torch.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
-    from graphopt_torch.execution import Program
-    from graphopt_torch.quantization import TrainableWeights
-    from graphopt_torch.samples import TrainingSamples
-    from graphopt_torch.teaching import Objective
     from graphopt_torch.training.checkpoint import Checkpoint
-    from graphopt_torch.training.schedule import Schedule
+    from graphopt_torch.training.judge import Judge
+    from graphopt_torch.training.trainer import Trainer
 
     Array = np.ndarray[Any, Any]
     Tell = Callable[[int, int, str], None]
@@ -75,20 +71,11 @@ class Trained:
 
 
 def train(
-    student: Program,
-    weights: TrainableWeights,
-    teacher: Program,
-    samples: TrainingSamples,
-    objective: Objective,
-    schedule: Schedule,
+    trainer: Trainer,
+    judge: Judge,
     *,
     checkpoint: Checkpoint | None = None,
     progress: Tell | None = None,
-    regularise: Callable[[int], Tensor] | None = None,
-    taps: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
-    each_step: Callable[[int], None] | None = None,
-    device: str = "cpu",
-    mixed: bool = False,
 ) -> Trained:
     """Train the weights and leave the best ones in them; never worse ones than those given.
 
@@ -96,34 +83,12 @@ def train(
     ``reproducible``, the result depends on the arguments alone, however often it was interrupted.
 
     Args:
-        student: what is trained.
-        weights: its parameters; changed in place.
-        teacher: the program of the original model.
-        samples: to train on and to judge on.
-        objective: what is minimised, and what is judged.
-        schedule: steps, rate, batch and so on.
+        trainer: takes the steps of its schedule; its weights are changed in place.
+        judge: has the samples that are not trained on.
         checkpoint: taken up where there is one, and written now and then and when interrupted.
-        progress: is told (steps done, steps in all, loss and divergence as text).
-        regularise: returns what is added to the loss of a step, by its number.
-        taps: applied to tensors of the student by name, also when it is judged.
-        each_step: is called after each step with the number of steps that were taken.
-        device: "cpu" or "cuda"; where the programs are.
-        mixed: whether products are of half precision, as far as ``torch.autocast`` sees fit.
+        progress: is told after each step (steps done, steps in all, loss and divergence as text).
     """
-    trainer = Trainer(
-        student,
-        weights,
-        teacher,
-        samples,
-        objective,
-        schedule,
-        device=device,
-        mixed=mixed,
-        regularise=regularise,
-        taps=taps,
-    )
-    judge = Judge(teacher, samples, objective, schedule.batch, device)
-    return _Loop(trainer, judge, checkpoint, progress, each_step).run()
+    return _Loop(trainer, judge, checkpoint, progress).run()
 
 
 @dataclass
@@ -134,7 +99,6 @@ class _Loop:
     judge: Judge
     checkpoint: Checkpoint | None
     progress: Tell | None
-    each_step: Callable[[int], None] | None
     done: int = 0
     loss: float = 0.0
     history: list[Judgement] = field(default_factory=list)
@@ -171,8 +135,6 @@ class _Loop:
             self.trainer.learner.learn(self.done)
         self.done += 1
         self.loss = found if self.done == 1 else _SMOOTHING * self.loss + (1 - _SMOOTHING) * found
-        if self.each_step is not None:
-            self.each_step(self.done)
         if self.trainer.schedule.is_judged(self.done):
             self._judge()
         self.between = True

@@ -112,8 +112,7 @@ class School:
 
     def judge(self) -> float:
         """Return the divergence of the student, as it is, on the held-out samples."""
-        judge = Judge(self.teacher, self.samples, self.objective, self.batch, self.device)
-        return judge.divergence(self._trainer(self.schedule(1, 1.0)).run)
+        return self._judge().divergence(self._trainer(self.schedule(1, 1.0)).run)
 
     def stepper(self) -> Callable[[int], object]:
         """Return what takes a step, by its number, that does not count."""
@@ -140,18 +139,11 @@ class School:
     def _trained(
         self, schedule: Schedule, checkpoint: Checkpoint | None, context: Context, label: str
     ) -> Trained:
-        return train(
-            self.student,
-            self.weights,
-            self.teacher,
-            self.samples,
-            self.objective,
-            schedule,
-            checkpoint=checkpoint,
-            progress=telling(context, label),
-            device=self.device,
-            mixed=self.mixed,
-        )
+        trainer, told = self._trainer(schedule), telling(context, label)
+        return train(trainer, self._judge(), checkpoint=checkpoint, progress=told)
+
+    def _judge(self) -> Judge:
+        return Judge(self.teacher, self.samples, self.objective, self.batch, self.device)
 
     def _trainer(self, schedule: Schedule) -> Trainer:
         return Trainer(
