@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from graphopt_torch.distill_weights import DistillWeights
 from graphopt_torch.samples import TrainingSamples
-from graphopt_torch.training import distillation, loop
+from graphopt_torch.training import distillation
+from graphopt_torch.training.trainer import Trainer
 
 from graphopt import ir
 from graphopt.errors import GraphOptError, RecipeError
@@ -174,15 +175,15 @@ def test_an_interrupted_training_goes_on(
     other = worse(digits, seed=0)
 
     calls: list[int] = []
-    inner = loop.Trainer.differentiate
+    inner = Trainer.differentiate
 
-    def interrupted(self: loop.Trainer, number: int) -> float:
+    def interrupted(self: Trainer, number: int) -> float:
         calls.append(number)
         if calls == list(range(14)):
             raise KeyboardInterrupt
         return inner(self, number)
 
-    monkeypatch.setattr(loop.Trainer, "differentiate", interrupted)
+    monkeypatch.setattr(Trainer, "differentiate", interrupted)
     monkeypatch.setattr(distillation, "kept_result", lambda _, __, make: make())  # none is kept
     before = stored(other)
     with pytest.raises(KeyboardInterrupt):
@@ -199,7 +200,7 @@ def test_the_same_training_is_done_once(
     first, second = worse(digits), worse(digits)
     result = STATED.run(first, given)
     given._remembered.clear()  # another compile
-    monkeypatch.setattr(loop.Trainer, "differentiate", None)
+    monkeypatch.setattr(Trainer, "differentiate", None)
     repeated = STATED.run(second, given)
     assert stored(second) == stored(first)
     assert repeated.notes == result.notes
