@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "training.json"
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Two-sided 95 % quantile of t, by the number of seeds."""
-MOST_OTHERS = 1000
 TRAINERS = ("distill-weights", "prune-while-training", "learn-widths")
 QUICK_STEPS, QUICK_SAMPLES, QUICK_TESTS = 3, 64, 40
 
@@ -72,9 +71,8 @@ class Bench:
         samples = min(subject.samples, QUICK_SAMPLES) if options.quick else subject.samples
         self.subject, self.options = subject, options
         self.workload = tested(workload_of(subject.name))
-        others = any(step.others for step in subject.steps)
         workload = workload_of(subject.name)
-        self.kitchen = Kitchen(workload, samples, options.folder, others=others)
+        self.kitchen = Kitchen(workload, samples, options.folder)
         limit = QUICK_TESTS if options.quick else 0
         kept = options.folder / "training" / "quality"
         self.judge = Judge(
@@ -97,9 +95,9 @@ class Bench:
                 return before
             closed = before.report["recipe"]
         goal = self.kitchen.goal(self.subject.times) if self.subject.times else ""
-        most = self.kitchen.samples + MOST_OTHERS * step.others
-        order = Order(goal, most, self.training(step), closed)
-        return self.kitchen.make(source, PLANS[step.plan](order), seed, others=step.others)
+        extra = str(self.kitchen.others) if step.others else ""
+        order = Order(goal, self.kitchen.samples, self.training(step), closed, extra)
+        return self.kitchen.make(source, PLANS[step.plan](order), seed)
 
     def training(self, step: Step) -> dict[str, Any]:
         """Return the options of a row's training."""

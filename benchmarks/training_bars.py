@@ -37,7 +37,7 @@ class Step:
         plan: key of ``training_models.PLANS``.
         source: the row whose model is compiled; the original by default.
         share: of the minutes of a run that this row's training takes; 0 where nothing is trained.
-        others: whether pictures of other data sets are among the samples.
+        others: whether pictures of other data sets are trained on as well.
     """
 
     name: str

@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PLUGIN = HERE.parent / "plugins" / "graphopt-torch"
 TRAINING = "distill-weights"
-FROM_CIFAR, CROPS = 300, 4
-"""Pictures that are added of CIFAR-10, and of each photo of faces."""
+FROM_CIFAR, CROPS = 1500, 20
+"""Pictures of other data sets: of CIFAR-10, and crops of each photo of faces."""
 NO_LIMITS = {"min_snr_db": -100.0, "max_divergence": 100.0, "never_slower": False}
 """What was made is judged here, so that nothing is rolled back before."""
 
@@ -48,12 +48,14 @@ class Order:
         samples: to fit and train on, at most.
         training: options of the passes that train; empty for no training.
         closed: the report's recipe of the model that was only pruned, where that is trained.
+        extra: a file of samples that are only trained on; empty for none.
     """
 
     goal: str
     samples: int
     training: Mapping[str, Any]
     closed: str = ""
+    extra: str = ""
 
 
 def pruned(order: Order) -> Recipe:
@@ -70,6 +72,8 @@ def pruned(order: Order) -> Recipe:
 def trained(order: Order) -> Recipe:
     """Return the recipe that repeats what was pruned, and trains it."""
     closed = parse_recipe(order.closed)
+    calibration = dataclasses.replace(closed.calibration, extra=order.extra or None)
+    closed = dataclasses.replace(closed, calibration=calibration)
     return behind(closed, "prune-channels", PassEntry(TRAINING, order.training))
 
 
@@ -145,48 +149,44 @@ class Kitchen:
         workload: the model and its data.
         samples: unlabelled ones to calibrate, fit and train on.
         folder: where everything is kept.
-        others: whether a file with pictures of other data sets is written as well.
     """
 
-    def __init__(
-        self, workload: Workload, samples: int, folder: Path, *, others: bool = False
-    ) -> None:
+    def __init__(self, workload: Workload, samples: int, folder: Path) -> None:
         self.workload = workload
         self.samples = samples
         self.folder = folder / "training"
         self.data = write_unlabelled(workload, samples, self.folder / "samples")
-        self.more = self.data
-        if others:
-            self.more = write_with_others(workload, self.data)
         self.site = installed(self.folder)
+
+    @cached_property
+    def others(self) -> Path:
+        """A file with pictures of other data sets, for a model of ImageNet."""
+        return write_others(self.workload, self.data.parent)
 
     def goal(self, times: float) -> str:
         """Return so many times fewer multiply-accumulates than the file has, as recipes say it."""
         return f"macs={macs_of(self.workload.path) / times:.0f}"
 
-    def make(
-        self, model: Path, recipe: Recipe, seed: int, *options: str, others: bool = False
-    ) -> Made:
+    def make(self, model: Path, recipe: Recipe, seed: int, *options: str) -> Made:
         """Compile a model, or find it where an earlier run has left it."""
-        data = self.more if others else self.data
         text = write_recipe(recipe)
+        extra = [Path(recipe.calibration.extra)] if recipe.calibration.extra else []
         told = " ".join([sources(), plugin_sources(), text, str(seed), *options])
-        home = self.folder / "compiled" / f"{self.workload.name}-{digest([model, data], told)}"
+        made_of = digest([model, self.data, *extra], told)
+        home = self.folder / "compiled" / f"{self.workload.name}-{made_of}"
         facts = home / "facts.json"
         if not facts.exists():
             home.mkdir(parents=True, exist_ok=True)
             (home / "recipe.toml").write_text(text, encoding="utf-8")
-            facts.write_text(json.dumps(self._run(model, data, home, seed, options)))
+            facts.write_text(json.dumps(self._run(model, home, seed, options)))
         known = json.loads(facts.read_text())
         if known["reason"]:
             return Made(None, {}, **known)
         return Made(home / "model.onnx", json.loads((home / "model.json").read_text()), **known)
 
-    def _run(
-        self, model: Path, data: Path, home: Path, seed: int, options: Sequence[str]
-    ) -> dict[str, Any]:
+    def _run(self, model: Path, home: Path, seed: int, options: Sequence[str]) -> dict[str, Any]:
         command = [sys.executable, str(HERE / "training_compile.py"), str(seed), "--no-progress"]
-        command += ["compile", str(model), "--data", str(data), "--keep"]
+        command += ["compile", str(model), "--data", str(self.data), "--keep"]
         command += ["--recipe", str(home / "recipe.toml"), "-o", str(home / "model.onnx"), *options]
         cached = self.folder / "cache" / f"{sources()}-{plugin_sources()}"
         cached.mkdir(parents=True, exist_ok=True)
@@ -222,16 +222,15 @@ def write_unlabelled(workload: Workload, count: int, folder: Path) -> Path:
     return path
 
 
-def write_with_others(workload: Workload, data: Path) -> Path:
-    """Write samples with pictures of other data sets behind them; return the file."""
-    path = data.with_name(f"{data.stem}-others.npz")
+def write_others(workload: Workload, folder: Path) -> Path:
+    """Write pictures of other data sets as the model wants them; return the file."""
+    path = folder / f"{workload.name}-others-{FROM_CIFAR}-{CROPS}.npz"
     if not path.exists():
-        with np.load(data) as stored:
-            ((name, own),) = stored.items()
-        side = own.shape[-1]
+        ((name, image),) = workload.feeds()[0].items()
+        side = image.shape[-1]
         pictures = [_resized(x, side) for x in _load("cifar10_dev.npz")["calib_x"][:FROM_CIFAR]]
         pictures += [_resized(x, side) for x in _crops(_load("faces_320x240.npz")["x"])]
-        np.savez(path, **{name: np.concatenate([own, _imagenet(np.stack(pictures))])})
+        np.savez(path, **{name: _imagenet(np.stack(pictures))})
     return path
 
 

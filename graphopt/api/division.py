@@ -28,6 +28,8 @@ class Samples:
     """What accuracy is judged on; None where nobody asked for that."""
     set_aside: int = 0
     """How many of the samples are not calibrated on so that accuracy can be judged on them."""
+    extra: Dataset | None = None
+    """What passes that train learn from beside `fitting`, and nothing else sees."""
 
 
 def divided(

@@ -109,6 +109,7 @@ class Job:
             calibration,
             source=self.original,
             fitted=self.samples.fitting if self.samples else None,
+            extra=self.samples.extra if self.samples else None,
             observe=self.observe,
         )
         verifier = self._verifier()

@@ -169,13 +169,16 @@ def open_samples(
 
     other = judged if judged is not None else limits.validation
     steps = make_passes(recipe, registry)
-    return divided(
+    samples = divided(
         opened(source),
         calibration,
         judged=opened(other) if other is not None else None,
         judges=validate or limits.max_drop is not None,
         fits=validate or prunes(steps) or any(map(is_training, steps)),
     )
+    if calibration.extra is None:
+        return samples
+    return dataclasses.replace(samples, extra=opened(calibration.extra))
 
 
 def make_stand_in(calibration: Calibration, graph: Graph) -> SyntheticDataset | None:
@@ -212,6 +215,7 @@ def make_context(
     *,
     source: Graph | None = None,
     fitted: Dataset | None = None,
+    extra: Dataset | None = None,
     observe: Observe | None = None,
 ) -> PipelineContext:
     """Build what the passes of one compile are given.
@@ -223,6 +227,7 @@ def make_context(
         calibration: samples to measure ranges on.
         source: the model as it was given, with its sizes.
         fitted: samples to fit and train on; ``calibration`` when None.
+        extra: samples that are only trained on.
         observe: is told about progress.
     """
     return PipelineContext(
@@ -237,6 +242,7 @@ def make_context(
         find_importances=registry.importances,
         source=source,
         fitted=fitted,
+        extra=extra,
     )
 
 

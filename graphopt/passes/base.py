@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphopt.analysis.coupling import CouplingRule
-    from graphopt.calibration.base import RangeStatistics
+    from graphopt.calibration.base import Dataset, RangeStatistics
     from graphopt.cost.base import CostModel
     from graphopt.ir import Graph, Node
     from graphopt.passes.prune.importance.base import Importance
@@ -84,6 +84,11 @@ class Context(Protocol):
     @property
     def has_data(self) -> bool:
         """Whether the user gave calibration data."""
+        ...
+
+    @property
+    def extra(self) -> Dataset | None:
+        """More samples, for passes that train; nothing is fitted to or judged by them."""
         ...
 
     @property

@@ -47,6 +47,7 @@ class PipelineContext:
         source: the model as it was given; None where a pass is run on its own.
         fitted: the samples that passes which remove units or train are given in place of
             ``dataset``: more of the same data; None for no others.
+        extra: more samples for passes that train; nothing is measured, fitted or judged on them.
     """
 
     target: Target
@@ -60,6 +61,7 @@ class PipelineContext:
     find_importances: Callable[[], Mapping[str, type[Importance]]] = dict
     source: Graph | None = None
     fitted: Dataset | None = None
+    extra: Dataset | None = None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("graphopt"))
     explanations: dict[tuple[str, str], Explanation] = field(default_factory=dict)
     running: str = ""
@@ -91,8 +93,8 @@ class PipelineContext:
     @property
     def identity(self) -> str:
         """Hash of the data, the seed and the versions that results rest on, to keep them under."""
-        digest = self.dataset.digest if self.dataset is not None else None
-        told = [digest, self.seed, self.version, sorted(versions().items())]
+        digests = [None if data is None else data.digest for data in (self.dataset, self.extra)]
+        told = [digests, self.seed, self.version, sorted(versions().items())]
         return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path as FilePath
 
 _EXCERPT_COLUMNS = 96
-_PATHS = (("calibration", "data"), ("limits", "validation"))
+_PATHS = (("calibration", "data"), ("calibration", "extra"), ("limits", "validation"))
 """Values that are paths."""
 
 

@@ -32,6 +32,9 @@ class Calibration:
         data: an .npz or .npy file, a folder of them, or a folder of images; in a recipe file a
             relative path starts at the folder of that file, on the command line at the current one.
             Absent, nothing is calibrated.
+        extra: more samples, as in `data`, that passes which train learn from as well: pictures of
+            another kind keep a model from learning a few by heart. Nothing is calibrated on them,
+            fitted to them or judged by them.
         samples: how many samples the ranges are measured on, at most; at least 1.
         fitted: how many samples what is left after pruning is fitted to and judged by, or trained
             on, at most; at least 1.
@@ -48,6 +51,7 @@ class Calibration:
     """
 
     data: str | None = None
+    extra: str | None = None
     samples: int = field(default=128, metadata={"minimum": 1})
     fitted: int = field(default=1000, metadata={"minimum": 1})
     held_out: int = field(default=16, metadata={"minimum": 0})

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import graphopt
+from graphopt.errors import DataError
 from graphopt.registry import Registry
 from graphopt.testing import run_cli
 
@@ -72,6 +74,24 @@ def test_the_operators_are_those_without_training(trained: Compiled, models: Pat
     told = [[node.op for node in made.graph.nodes()] for made in (plain, trained)]
     assert told[0] == told[1]
     assert plain.to_bytes() != trained.to_bytes()
+
+
+def test_extra_samples_change_the_training_and_nothing_before_it(
+    trained: Compiled, models: Path, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(0).standard_normal((64, 1, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "more.npz", input=rows)
+    extra = f"calibration.extra={tmp_path / 'more.npz'}"
+    other = compiled(models, *PRUNED, *BRIEFLY, extra, recover="steps=30")
+    first, again = (made.report.recovery[0] for made in (trained, other))
+    assert again.before == first.before
+    assert again.after != first.after
+    assert "more.npz" in other.report.recipe
+
+
+def test_extra_samples_that_are_not_there_are_named(models: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        compiled(models, *PRUNED, "calibration.extra=nowhere.npz", recover="steps=1")
 
 
 def test_minutes_are_settled_as_steps(models: Path) -> None:

@@ -15,6 +15,8 @@ from graphopt_torch.samples.batch_memory import step_bytes
 from graphopt_torch.samples.collection import collect
 
 from graphopt import ir, testing
+from graphopt.api.source import input_specs
+from graphopt.calibration.sources import open_dataset
 from graphopt.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,6 +59,30 @@ def test_nothing_is_both_trained_and_judged_on() -> None:
     assert len(samples) == 34
     assert len(judged) == 6
     assert sorted(judged + trained) == list(range(40))
+
+
+def test_extra_samples_are_only_trained_on() -> None:
+    """The samples of the data come as often as all the extra ones, and are alone judged on."""
+    context = testing.context(data={"x": numbered(40)}, model=ROWS)
+    added = numbered(100)
+    added[:, 0] += 1000
+    context.extra = open_dataset({"x": added}, input_specs(ROWS))
+    samples = TrainingSamples.of(ROWS, context)
+    judged = numbers(list(samples.held_out_batches(4)))
+    trained = numbers(some(samples.batches(8, seed=1, step=0, augment=None), 26))
+    own = [number for number in trained if number < 1000]
+    assert max(judged) < 40
+    assert not set(judged) & set(own)
+    assert sorted(set(trained) - set(own)) == list(range(1000, 1100))
+    assert (len(own), len(set(own))) == (102, 34), "three times each"
+    assert len(samples) == 202
+
+
+def test_extra_samples_are_part_of_what_results_are_kept_under() -> None:
+    context = testing.context(data={"x": numbered(40)}, model=ROWS)
+    before = context.identity
+    context.extra = open_dataset({"x": numbered(3)}, input_specs(ROWS))
+    assert context.identity != before
 
 
 def test_training_resumes_where_it_was() -> None:

@@ -68,11 +68,14 @@ def test_the_command_line_takes_both_and_the_recipe_points_at_the_line() -> None
     assert str(caught.value.where).startswith("mine.toml:3")
 
 
-def test_a_validation_file_starts_at_the_folder_of_the_recipe(tmp_path: object) -> None:
+def test_other_samples_start_at_the_folder_of_the_recipe(tmp_path: object) -> None:
     from pathlib import Path
 
     from graphopt.recipe import read_recipe
 
     path = Path(str(tmp_path)) / "recipe.toml"
-    path.write_text('[limits]\nvalidation = "val.npz"\n', encoding="utf-8")
-    assert read_recipe(path).limits.validation == str(path.parent / "val.npz")
+    text = '[limits]\nvalidation = "val.npz"\n[calibration]\nextra = "more.npz"\n'
+    path.write_text(text, encoding="utf-8")
+    recipe = read_recipe(path)
+    assert recipe.limits.validation == str(path.parent / "val.npz")
+    assert recipe.calibration.extra == str(path.parent / "more.npz")

@@ -151,7 +151,7 @@ def test_an_unknown_key_is_shown_as_the_style_guide_prints_it() -> None:
           --> recipe.toml:3
             3 |   sampels = 64
               |   ^^^^^^^
-        hint: did you mean `samples`? keys: data, fitted, held-out, observer, \
+        hint: did you mean `samples`? keys: data, extra, fitted, held-out, observer, \
 observer-options, preprocessing, samples, set-aside"""
     )
 

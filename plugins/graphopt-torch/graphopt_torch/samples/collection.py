@@ -89,6 +89,15 @@ def collect(graph: Graph, context: Context, most_bytes: int) -> Collection:
     return found if len(found) else _made(graph, context, found)
 
 
+def others(context: Context, most_bytes: int) -> Collection:
+    """Return the samples that are only trained on: none where the recipe names none."""
+    found = Collection(most_bytes)
+    for number, feed in enumerate(context.extra or ()):
+        if found.wants(number):
+            found.add(number, feed)
+    return found
+
+
 def _feeds(tensors: Iterable[tuple[int, str, Array]]) -> Iterator[tuple[int, dict[str, Array]]]:
     """Yield (sample, its inputs by name)."""
     last, feed = -1, dict[str, "Array"]()

