@@ -98,6 +98,8 @@ class Job:
     """The graph before what was planned, to go back to."""
     section: int = 0
     """How many passes were run before those that were planned."""
+    behind: tuple[Pass, ...] = ()
+    """The passes behind those that were planned."""
 
     def run(self) -> Compiled:
         """Run the recipe's passes and put the report together."""
@@ -148,7 +150,8 @@ class Job:
         bare = graph.copy() if self.sensitivity else None
         decided = self._decided(steps[start:end], graph, context, verifier)
         runner.run(graph, self._kept_accurate(decided, graph, context, verifier))
-        runner.run(graph, with_cause(steps[end:], runner.records))
+        self.behind = tuple(steps[end:])
+        runner.run(graph, with_cause(self.behind, runner.records))
         return graph, bare
 
     def _report(
@@ -303,8 +306,8 @@ class Job:
         lost = NO_GAIN if self.before_plan is not None else NEVER_SLOWER
         timed = confirmed(verifier.original, verifier.open(graph)[0], feeds, lost)
         if timed.is_below(NO_GAIN) and self.before_plan is not None:
-            self._take_back_plan(runner, timed)
             graph = self.before_plan
+            self._take_back_plan(graph, runner, timed)
             timed = confirmed(verifier.original, verifier.open(graph)[0], feeds)
         if not timed.is_below(NEVER_SLOWER) or not self.recipe.limits.never_slower:
             return graph, timed
@@ -314,11 +317,25 @@ class Job:
         kept = self.original.copy()
         return kept, time_against(verifier.original, verifier.open(kept)[0], feeds)
 
-    def _take_back_plan(self, runner: Runner, timed: Timed) -> None:
-        """Record that the plan that won its race lost against the original."""
+    def _take_back_plan(self, graph: Graph, runner: Runner, timed: Timed) -> None:
+        """Record that the plan that won its race lost against the original.
+
+        Args:
+            graph: from before the plan; the passes behind it are run on this one instead, but for
+                those that train, which have nothing to recover there.
+            runner: of the compile.
+            timed: the race.
+        """
         why = f"{timed.ratio:.2f} x the speed of the original when timed against it"
         self.candidates = float_chosen(self.candidates, why)
-        runner.records = taken_back(runner.records, self.section, why)
+        first = len(runner.records) - len(self.behind)
+        lost = taken_back(runner.records, self.section, why)
+        runner.records = lost[:first]
+        for step, record in zip(self.behind, lost[first:], strict=True):
+            if step.name in PACKAGES:
+                runner.records.append(record)
+            else:
+                runner.run_one(graph, step)
         self.recipe = untrained(self.recipe, self.section, PACKAGES)
         self._settle(Plan.closed(self.planned).steps)
 

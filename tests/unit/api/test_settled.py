@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from graphopt.api import compile as compile_model
+from graphopt.api import job, timing
 from graphopt.passes.base import PassResult
+from graphopt.planner import Plan, is_open
 from graphopt.recipe import Limits, PassEntry, Recipe, parse_recipe
 from graphopt.testing import context, graph
 from graphopt.types import Effect
 from tests.unit.api.training import registry_with
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from graphopt.ir import Graph
-    from graphopt.passes.base import Context
+    from graphopt.passes.base import Context, Pass
+    from graphopt.pipeline import Verifier
     from graphopt.registry import Registry
 
 TEXT = """m (float[N, 4] x) => (float[N, 4] y) <float[4, 4] w> {
@@ -113,3 +119,41 @@ def test_a_context_of_a_single_pass_has_the_original_that_the_test_gives() -> No
     assert context(model=one, original=other).original is other
     with pytest.raises(ValueError, match="no original"):
         _ = context().original
+
+
+def test_what_is_behind_a_plan_that_lost_is_done_to_the_float_model(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe still has it, so the model that the recipe repeats has it too."""
+    real, calls = job.confirmed, []
+
+    def lost(*args: Any, **options: Any) -> timing.Timed:
+        calls.append(args)
+        found = real(*args, **options)
+        slow = {**vars(found), "ratio": 0.5, "ratio_of_minima": 0.5}
+        return timing.Timed(**slow) if len(calls) == 1 else found
+
+    monkeypatch.setattr(job, "confirmed", lost)
+    monkeypatch.setattr(job.Job, "_decided", integer_planned)
+    behind = ("store-weights.format=float16", "limits.never-slower=false")
+    source, data = models / "digits_resnet.onnx", models / "digits.npz"
+    made = compile_model(source, target="host", data=data, overrides=behind)
+    assert len(calls) == 2
+    statuses = {r.name: r.status for r in made.report.passes}
+    assert statuses["insert-qdq"] == "rolled back"
+    assert statuses["store-weights"] == "changed"
+    assert not made.graph.nodes("QuantizeLinear")
+    monkeypatch.undo()
+    again = compile_model(source, data=data, recipe=parse_recipe(made.report.recipe))
+    assert again.to_bytes() == made.to_bytes()
+
+
+def integer_planned(
+    self: job.Job, steps: Sequence[Pass], graph: Graph, context: Context, verifier: Verifier
+) -> Sequence[Pass]:
+    """A plan that puts everything into integers, whatever the clock of this machine says."""
+    self.planned = tuple(s for s in steps if is_open(s))
+    decided = Plan.closed(steps).placed("integer").steps
+    self._settle(decided)
+    self.before_plan = graph.copy()
+    return decided
