@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphopt.errors import DataError, LimitError, PassError, RecipeError
-from graphopt.planner.plan import FLOAT, Plan
+from graphopt.planner.plan import Plan
 from graphopt.report import Notice
 from graphopt.types import Effect
 
@@ -100,14 +100,22 @@ class Stated:
             PassError: G301, a drop is stated and planning for it failed.
             RecipeError: G103, the metric must be named.
         """
-        steps = _most_integer(steps, candidates)
+        given, steps = steps, _most_integer(steps, candidates)
         if not context.has_data or not _quantizes(steps) or self._is_clear(candidates):
             return Kept(steps)
         from graphopt.planner.precision import keep_accuracy
 
         budget = self._budget(verifier)
         try:
-            decision = keep_accuracy(graph, steps, context, verifier, budget, measure=self.measure)
+            decision = keep_accuracy(
+                graph,
+                steps,
+                context,
+                verifier,
+                budget,
+                measure=self.measure,
+                rival=None if steps is given else given,
+            )
         except (DataError, RecipeError):
             raise
         except Exception as error:
@@ -169,7 +177,7 @@ def _can_leave_out(step: Pass) -> bool:
 def _most_integer(steps: Sequence[Pass], candidates: Sequence[CandidateRecord]) -> Sequence[Pass]:
     """Return all-integer steps where every plan with integers was too noisy; else the steps."""
     too_noisy = any(c.snr_db is not None and c.speedup is None for c in candidates)
-    tried = any(c.speedup is not None and c.placement != FLOAT for c in candidates)
+    tried = any(c.speedup is not None and c.snr_db is not None for c in candidates)
     plan = Plan(tuple(steps))
     if too_noisy and not tried and plan.is_exact and plan.insert is not None:
         return plan.placed("integer").steps

@@ -97,6 +97,7 @@ def keep_accuracy(
     budget: Budget,
     *,
     measure: bool = False,
+    rival: Sequence[Pass] | None = None,
     by: Sequence[str] = ("ranking", "cut"),
 ) -> Decision:
     """Return the passes, with as few operators excluded from them as the budget needs.
@@ -108,6 +109,8 @@ def keep_accuracy(
         verifier: compares with the original.
         budget: what must be kept.
         measure: time the models that keep it on this machine; otherwise ask the cost model.
+        rival: the same passes with options that quantize nothing, which are taken where nothing
+            that keeps the budget is faster.
         by: what proposes models.
     """
     bench = _Bench(graph, steps, context, verifier, budget)
@@ -117,9 +120,14 @@ def keep_accuracy(
     ranked = bench.ranked(whole)
     found = _by_ranking(bench, ranked) if "ranking" in by else []
     found += cut_trials(graph, bench, measure=measure) if "cut" in by else []
-    if not found:
-        return Decision(bench.steps_without(None), bench.record(whole, None, ranked))
-    best = bench.confirmed(bench.fastest(found, measure=measure))
+    exact = bench.exact(rival, ranked) if rival is not None else None
+    if exact is not None and found:
+        found.append(exact)
+    fastest = bench.fastest(found, measure=measure) if found else exact
+    if fastest is None or fastest is exact:
+        kept = bench.steps_without(None) if exact is None else exact.steps
+        return Decision(kept, bench.record(whole, None, ranked))
+    best = bench.confirmed(fastest)
     return Decision(best.steps, bench.record(whole, best, ranked))
 
 
@@ -237,6 +245,10 @@ class _Bench:
     def check_choice(self, choice: Choice) -> _Trial:
         """Make the model of a minimum cut; say whether it keeps the budget."""
         return self._tried(choice.steps, choice.floats, quickly=True)
+
+    def exact(self, steps: Sequence[Pass], ranked: Sequence[LayerSensitivity]) -> _Trial:
+        """Make the model of passes that quantize nothing."""
+        return self._tried(steps, frozenset(layer.node for layer in ranked), quickly=True)
 
     def confirmed(self, best: _Trial) -> _Trial:
         """Check once more with weights rounded as they will be; if need be, round them simply."""

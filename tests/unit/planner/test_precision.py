@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt.api.budget import quantizing_section
+from graphopt.api.budget import _most_integer, quantizing_section
 from graphopt.errors import DataError, RecipeError
 from graphopt.hookspecs import hookimpl
 from graphopt.passes.quantize.insert_qdq import InsertQdq
+from graphopt.passes.rewrite.align_channels import AlignChannels
 from graphopt.planner.precision import _shrunk, _Trial, _without
 from graphopt.planner.ranking import neighbours, ordered
 from graphopt.recipe import PassEntry, Recipe
 from graphopt.registry import BUILTIN_PLUGINS, Registry
-from graphopt.report import LayerSensitivity
+from graphopt.report import CandidateRecord, LayerSensitivity
 from graphopt.testing import graph
 
 if TYPE_CHECKING:
@@ -245,3 +246,18 @@ def test_names_are_excluded_literally() -> None:
     assert quantizing_section([InsertQdq()]) == (0, 1)
     assert quantizing_section([]) == (0, 0)
     assert neighbours(model(), []) == {}
+
+
+def candidate(placement: str, speedup: float | None, snr_db: float | None) -> CandidateRecord:
+    return CandidateRecord(placement, speedup, "measured", snr_db, chosen=speedup is not None)
+
+
+def test_padding_alone_does_not_stand_for_a_plan_with_integers() -> None:
+    """Where all integers were too noisy, some of them are tried, whatever float model was best."""
+    steps = (AlignChannels(mode="on"), InsertQdq("float"))
+    noisy = candidate("integer, aligned", None, 19.9)
+    whole = (AlignChannels(mode="on"), InsertQdq("integer"))
+    assert tuple(_most_integer(steps, [candidate("float, aligned", 1.07, None), noisy])) == whole
+    assert tuple(_most_integer(steps, [noisy])) == whole
+    assert tuple(_most_integer(steps, [candidate("head-1", 0.9, 30.0), noisy])) == steps
+    assert tuple(_most_integer(steps, [candidate("float", 1.0, None)])) == steps

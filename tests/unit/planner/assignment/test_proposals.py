@@ -12,7 +12,7 @@ from graphopt.passes.quantize.quantize_matmuls import QuantizeMatmuls
 from graphopt.planner.assignment import propose_assignments
 from graphopt.planner.assignment.limit import LimitSearch
 from graphopt.planner.assignment.precisions import INT8, applied, labels_of, overrides_of, settled
-from graphopt.planner.precision import Budget, keep_accuracy
+from graphopt.planner.precision import Budget, _Bench, keep_accuracy
 from graphopt.recipe import PassEntry, Recipe
 from tests.unit.planner.assignment.small_models import Small, convolutions, products
 
@@ -117,3 +117,25 @@ def test_a_limit_that_only_a_metric_knows_is_found_by_bisection() -> None:
     assert held
     assert min(h.snr_db for h in held) >= 38.0
     assert len(made) <= 16
+
+
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_what_keeps_the_limit_must_be_faster_than_no_integers(
+    is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = convolutions()
+    bench = small.assigner().bench
+    budget = Budget(bench.snr_db(small.steps) + 6.0)
+    rival = tuple(
+        dataclasses.replace(step, placement="float") if isinstance(step, InsertQdq) else step
+        for step in small.steps
+    )
+    given = (small.graph, small.steps, small.context, small.verifier, budget)
+    if is_faster:
+        monkeypatch.setattr(
+            _Bench, "latency_ms", lambda bench, made: 1.0 + len(made.nodes("QuantizeLinear"))
+        )
+    done = keep_accuracy(*given, rival=rival)
+    assert done.record is not None
+    assert done.record.kept is not is_faster
+    assert (done.steps == rival) is is_faster
