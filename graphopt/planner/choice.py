@@ -9,6 +9,7 @@ them, so that nothing gets slower by being quantized.
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -57,6 +58,13 @@ _CLEARLY = 0.95
 _EQUALIZE = EqualizeClippedLayers.name
 _NEARER_DB = 0.5
 """Gain in signal-to-noise ratio that is worth clipping what the data did not show."""
+_QUIET_DB = 28.0
+"""Signal-to-noise ratio above which a longer float head is not looked for: what is lost below it
+shows in decisions, above it hardly."""
+_LONG_HEAD = 6
+"""Operators of the shortest head that is tried for its accuracy; each next one is twice as long."""
+_MORE_PATIENCE = 3.0
+"""Seconds that longer heads may take beyond those of the other candidates, when they are timed."""
 _MATTERS = 0.1
 """Share of the work that products must have for another way to compute them to matter."""
 
@@ -123,8 +131,12 @@ class _Search:
 
     @property
     def is_late(self) -> bool:
-        """Whether the search took long enough; an estimate must not depend on the time."""
-        return self.judge.is_timed and time.perf_counter() - self.started > _PATIENCE
+        """Whether the search took long enough."""
+        return self._lasts_longer_than(_PATIENCE)
+
+    def _lasts_longer_than(self, seconds: float) -> bool:
+        # An estimate must not depend on the time.
+        return self.judge.is_timed and time.perf_counter() - self.started > seconds
 
     def run(self) -> None:
         """Make the candidates that differ, leaving out variations of what clearly loses."""
@@ -141,6 +153,7 @@ class _Search:
         chosen = self._best()
         if chosen is None or chosen.plan.is_exact:
             return chosen
+        chosen = self._quieter(chosen)
         for other in self._variations(chosen.plan):
             if self.is_late:
                 break
@@ -154,6 +167,32 @@ class _Search:
         if len(rivals) > 1:
             for label, speed in self.judge.glance(rivals).items():
                 self.speeds[label] = math.sqrt(self.speeds[label] * speed)
+
+    def _quieter(self, chosen: Candidate) -> Candidate:
+        """Return a plan with a longer float head, where the model is noisy and that costs little.
+
+        The noise of the first operators goes through all the others. In a network that thins out
+        they have few weights, and large tensors whose integers hardly pay.
+        """
+        insert, first = chosen.plan.insert, self.closed.insert
+        if insert is None or first is None or not self._opens(InsertQdq.name):
+            return chosen
+        most = len(self.workshop.graph.nodes(*HEAVY)) // 2
+        least = self.speeds[chosen.label] * (1 - (_WORTH if self.judge.is_timed else 0.0))
+        base = chosen.plan.having(InsertQdq.name, exclude=first.exclude)
+        length = max(_LONG_HEAD, 2 * _head_of(insert.placement))
+        best = self.workshop.snr(chosen)
+        while length <= most and best < _QUIET_DB:
+            if self._lasts_longer_than(_PATIENCE + _MORE_PATIENCE):
+                break
+            other = self._make(base.placed(f"head-{length}"))
+            length *= 2
+            # One that is slower says little of the next: borders are elsewhere, and clocks vary.
+            if other is None or self._raced(chosen, other) < least:
+                continue
+            if self.workshop.snr(other) >= best + _NEARER_DB:
+                chosen, best = other, self.workshop.snr(other)
+        return chosen
 
     def nearest(self, chosen: Candidate) -> Plan:
         """Return the plan with what costs no time and is nearer to the original."""
@@ -264,11 +303,16 @@ class _Search:
         other = self._make(plan)
         if other is None:
             return chosen
+        faster = self._raced(chosen, other) > self.speeds[chosen.label] * (1 + _DOUBT)
+        return other if faster else chosen
+
+    def _raced(self, chosen: Candidate, other: Candidate) -> float:
+        """Return the speed of a candidate that was not in the first race."""
         pair = self.judge.speeds([chosen, other])
         # Both speeds from the same rounds, then placed where the first race put the winner.
         ratio = pair[other.label] / pair[chosen.label]
         self.speeds[other.label] = self.speeds[chosen.label] * ratio
-        return other if ratio > 1 + _DOUBT else chosen
+        return self.speeds[other.label]
 
     def _best(self) -> Candidate | None:
         """Return the fastest; all-integer in doubt, or the more accurate of equals; None for float.
@@ -297,6 +341,12 @@ def _is_whole(plan: Plan) -> bool:
         and insert.placement == "integer"
         and not (insert.exclude or not insert.matmuls)
     )
+
+
+def _head_of(placement: str) -> int:
+    """Return how many operators at the front a placement leaves in float."""
+    found = re.match(r"head-(\d+)", placement)
+    return int(found[1]) if found else 0
 
 
 def _is_ruled_out(placement: str, speeds: dict[str, float]) -> bool:

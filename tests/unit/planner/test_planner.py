@@ -340,3 +340,43 @@ def test_clipped_channels_are_scaled_where_that_is_clearly_nearer(
 def test_what_stays_float_is_not_clipped_any_further() -> None:
     decision = decide(text=CLIPPED, ms={"integer": 2.0}, before=(EqualizeClippedLayers(),))
     assert [s.mode for s in decision.steps if isinstance(s, EqualizeClippedLayers)] == ["off"]
+
+
+LONG = "m (float[N, 4, 4, 4] v0) => (float[N, 4, 4, 4] v24) <{weights}> {{\n{nodes} }}".format(
+    weights=", ".join(f"float[4, 4, 1, 1] w{i}" for i in range(24)),
+    nodes="\n".join(f"[c{i}] v{i + 1} = Conv (v{i}, w{i})" for i in range(24)),
+)
+
+
+class FakeHeads(FakeCost):
+    """Milliseconds by how many convolutions at the front are in float."""
+
+    def estimate(self, model: Graph, target: Any) -> Any:
+        marks = [n.inputs[1].producer is not None for n in model.nodes("Conv")]  # type: ignore[union-attr]
+        head = marks.index(True) if any(marks) else len(marks)
+        latency = types.SimpleNamespace(value=self.ms[str(head)])
+        return types.SimpleNamespace(latency_ms=latency, kernels=())
+
+
+@pytest.mark.parametrize(
+    ("ms", "noise_db", "placement"),
+    [
+        ({}, 20.0, "head-12"),
+        ({}, 27.0, "head-6"),  # which is quiet enough
+        ({}, 30.0, "integer"),
+        ({"6": 0.51, "12": 0.51}, 20.0, "integer"),
+        ({"6": 0.51}, 20.0, "head-12"),
+    ],
+)
+def test_where_it_costs_no_time_a_noisy_model_gets_a_longer_head(
+    ms: dict[str, float], noise_db: float, placement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def snr(_: Workshop, candidate: Any) -> float:
+        head = candidate.plan.insert.placement.removeprefix("head-")
+        return noise_db + (int(head) / 3.0 if head.isdigit() else 0.0)
+
+    monkeypatch.setattr(Workshop, "snr", snr)
+    monkeypatch.setattr(__name__ + ".FakeCost", FakeHeads)
+    times = {"0": 0.5, "1": 0.9, "2": 0.9, "3": 0.9, "6": 0.5, "12": 0.5, "24": 1.0}
+    decision = decide(text=LONG, ms=times | ms)
+    assert insert_of(decision).placement == placement
