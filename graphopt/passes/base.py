@@ -147,6 +147,10 @@ class Context(Protocol):
         """Iterate over ``steps`` while a progress bar is shown on a terminal."""
         ...
 
+    def tell(self, label: str, done: int, total: int) -> None:
+        """Show on a progress bar how many steps are done; for steps whose label changes."""
+        ...
+
 
 @runtime_checkable
 class Pass(Protocol):

@@ -144,8 +144,7 @@ class PipelineContext:
         assert dataset is not None
 
         def progress(done: int, total: int) -> None:
-            if self.observe is not None:
-                self.observe.progress("calibrating", done, total)
+            self.tell("calibrating", done, total)
 
         def run(missing: Sequence[str]) -> Collected:
             source = IntermediateTensors(graph, missing)
@@ -171,8 +170,8 @@ class PipelineContext:
             if samples is None or samples(sample):
                 for name, values in source.tensors(feed):
                     yield sample, name, values
-            if self.observe is not None and feeds is None:
-                self.observe.progress("measuring", sample + 1, total)
+            if feeds is None:
+                self.tell("measuring", sample + 1, total)
 
     def run(self, graph: Graph, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Execute ``graph`` as written, without the runtime's own rewriting."""
@@ -202,5 +201,9 @@ class PipelineContext:
         """Yield ``steps``, telling the observer how far it is."""
         for done, step in enumerate(steps, start=1):
             yield step
-            if self.observe is not None:
-                self.observe.progress(label, done, total)
+            self.tell(label, done, total)
+
+    def tell(self, label: str, done: int, total: int) -> None:
+        """Tell the observer how far something is."""
+        if self.observe is not None:
+            self.observe.progress(label, done, total)

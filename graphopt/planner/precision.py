@@ -15,7 +15,7 @@ import dataclasses
 import glob
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphopt import ir
 from graphopt.calibration.dataset import take
@@ -266,8 +266,7 @@ class _Bench:
             self._run(_quick(step) if quickly else step, made)
         made.sort()
         self.models += 1
-        if self.context.observe is not None:
-            self.context.observe.progress("keeping accuracy", self.models, 0)
+        self.context.tell("keeping accuracy", self.models, 0)
         return dataclasses.replace(self._judged(excluded, made), steps=tuple(steps))
 
     def _judged(self, excluded: frozenset[str], made: Graph) -> _Trial:
@@ -298,7 +297,8 @@ class _Bench:
         rules = self.context.target.quantization
         found = Sensitivity(self.float, whole.graph, saturates=rules.saturates)
         with_samples = take(self.context.dataset, SAMPLES)
-        found.measure(with_samples, self._told(len(with_samples)))
+        total = len(with_samples)
+        found.measure(with_samples, lambda done: self.context.tell("sensitivity", done, total))
         self.order = [layer.name for layer in found.layers]
         self._near = neighbours(self.float, found.layers)
         cost, target = self.context.cost, self.context.target
@@ -306,10 +306,6 @@ class _Bench:
             cost.estimate(self.float, target), cost.estimate(whole.graph, target)
         )
         return ordered(found.results(), gains, border, self._near)
-
-    def _told(self, total: int) -> Any:
-        observe = self.context.observe
-        return None if observe is None else lambda n: observe.progress("sensitivity", n, total)
 
     def without_lone(self, best: _Trial) -> _Trial | None:
         """Return the model without integer operators all of whose neighbours are in float."""

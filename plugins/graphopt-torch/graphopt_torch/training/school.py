@@ -158,16 +158,9 @@ class School:
         )
 
 
-def telling(context: Context, label: str) -> Callable[[int, int, str], None] | None:
+def telling(context: Context, label: str) -> Callable[[int, int, str], None]:
     """Return what shows the progress of a training, with its loss, where somebody looks."""
-    observe = getattr(context, "observe", None)
-    if observe is None:
-        return None
-
-    def tell(done: int, total: int, text: str) -> None:
-        observe.progress(f"{label} ({text})", done, total)
-
-    return tell
+    return lambda done, total, text: context.tell(f"{label} ({text})", done, total)
 
 
 def _is_quantized(graph: Graph) -> bool:
