@@ -23,6 +23,7 @@ from graphopt.api.setup import (
 )
 from graphopt.api.sizes import set_sizes
 from graphopt.api.source import naming, read_model
+from graphopt.recipe.recovery import sparing
 from graphopt.registry import Registry
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def compile_model(
         recover=recover,
         registry=registry,
     )
-    asked = resolved.recipe
+    asked = sparing(resolved.recipe)
     sized = _with_sizes(asked, graph, name)
     found = find_target(asked.target, registry)
     samples = open_samples(data, asked, graph, registry, validate=validate, judged=validation)

@@ -12,7 +12,6 @@ keeps the limit, with the precisions that the passes can give; the fastest of al
 from __future__ import annotations
 
 import dataclasses
-import glob
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from graphopt.errors import GraphOptError
 from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.pipeline.sensitivity import Sensitivity
 from graphopt.planner.assignment.precisions import gives_precision
+from graphopt.planner.exclusion import leaves_out, without
 from graphopt.planner.ranking import gains_of, neighbours, ordered
 from graphopt.report import PrecisionRecord, ReturnedOperator
 from graphopt.runtime import open_session, race
@@ -222,7 +222,7 @@ class _Bench:
         """Run the passes before the first that quantizes: what is compared starts after them."""
         made = graph.copy()
         rest = list(self.steps)
-        while rest and not (gives_precision(rest[0]) or _leaves_out(rest[0])):
+        while rest and not (gives_precision(rest[0]) or leaves_out(rest[0])):
             self._run(rest.pop(0), made)
         made.sort()
         return made, tuple(rest)
@@ -287,7 +287,7 @@ class _Bench:
 
     def steps_without(self, excluded: frozenset[str] | None) -> tuple[Pass, ...]:
         """Return the passes with these operators excluded; None for all."""
-        return tuple(_without(s, excluded) for s in self.steps)
+        return tuple(without(s, excluded) for s in self.steps)
 
     # -- ranking ---------------------------------------------------------------------------
 
@@ -375,34 +375,8 @@ def _scored(guard: Guard, session: Session, *, in_full: bool) -> Score:
     return first if guard.hopeless(first) else guard.score(session, after=first)
 
 
-def _leaves_out(step: Pass) -> bool:
-    """Whether a pass changes results, and can be told which operators to leave alone."""
-    return step.effect is not Effect.EXACT and hasattr(step, "exclude")
-
-
-def _without(step: Pass, excluded: frozenset[str] | None) -> Pass:
-    """Return a pass that leaves these operators alone; None for all."""
-    if not _leaves_out(step):
-        return step
-    if excluded is None:
-        return _in_float(step)
-    # In the order of the alphabet, so that the same decision gives the same recipe.
-    added = [glob.escape(name) for name in sorted(excluded)]
-    kept = tuple(step.exclude)  # type: ignore[attr-defined]
-    patterns = (*kept, *(p for p in added if p not in kept))
-    changed: Pass = dataclasses.replace(step, exclude=patterns)  # type: ignore[type-var]
-    return changed
-
-
 def _quick(step: Pass) -> Pass:
     """Return a pass that rounds weights the simple way, which is no more accurate."""
     if not isinstance(step, InsertQdq):
         return step
     return dataclasses.replace(step, rounding="balanced")
-
-
-def _in_float(step: Pass) -> Pass:
-    """Return a pass that quantizes nothing."""
-    off = {"placement": "float"} if hasattr(step, "placement") else {"exclude": ("*",)}
-    changed: Pass = dataclasses.replace(step, **off)  # type: ignore[type-var]
-    return changed

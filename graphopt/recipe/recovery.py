@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt.errors import RecipeError
 from graphopt.recipe.drafts import Draft, Place
 from graphopt.recipe.overrides import overridden
+from graphopt.recipe.schema import PassEntry, Recipe
 from graphopt.recipe.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -121,6 +123,26 @@ def _spare_samples(draft: Draft, before: Sequence[Mapping[str, Any]], place: Pla
         if _prunes(entry) and "refit" not in entry:
             draft.table["passes"][index]["refit"] = False
             draft.places["passes", index, "refit"] = place
+
+
+def sparing(recipe: Recipe) -> Recipe:
+    """Return a recipe whose passes that prune leave samples for the training behind them.
+
+    What says itself whether it fits to all samples is left alone.
+    """
+    entries = recipe.passes
+    last = max((i for i, e in enumerate(entries) if _trains(e)), default=0)
+    spared = (
+        PassEntry(e.use, {**e.options, "refit": False})
+        if i < last and "refit" not in e.options and _prunes({"use": e.use, **e.options})
+        else e
+        for i, e in enumerate(entries)
+    )
+    return dataclasses.replace(recipe, passes=tuple(spared))
+
+
+def _trains(entry: PassEntry) -> bool:
+    return entry.use == TRAINING and any(entry.options.get(o) for o in ("minutes", "steps"))
 
 
 def training_places(uses: Sequence[str]) -> list[int]:

@@ -213,6 +213,31 @@ def test_a_plan_that_lost_its_race_takes_its_training_with_it(
     assert [e["steps"] for e in entries] == [5, 0]
 
 
+def test_what_is_trained_was_not_fitted_to_the_samples_that_judge_it(
+    models: Path, registry: Registry
+) -> None:
+    """In a recipe of one's own too; unless it says otherwise."""
+    pruning = {"widths": ["stage2.conv2.weight_fused=24@l2"], "effort": "quick"}
+    for stated, refit in (({}, False), ({"refit": True}, True)):
+        asked = Recipe(
+            target="arm",
+            passes=(
+                PassEntry("fold-constants"),
+                PassEntry("fuse-conv-batchnorm"),
+                PassEntry("prune-channels", {**pruning, **stated}),
+                PassEntry(TRAINING, {"steps": 5}),
+            ),
+        )
+        made = graphopt.compile(
+            models / "digits_resnet.onnx",
+            data=models / "digits.npz",
+            recipe=asked,
+            registry=registry,
+        )
+        (entry,) = (e for e in parse_recipe(made.report.recipe).passes if e.use.startswith("prune"))
+        assert entry.options["refit"] is refit
+
+
 # -- what is said --------------------------------------------------------------------------
 
 

@@ -14,7 +14,8 @@ from graphopt.errors import DataError, RecipeError
 from graphopt.hookspecs import hookimpl
 from graphopt.passes.quantize.insert_qdq import InsertQdq
 from graphopt.passes.rewrite.align_channels import AlignChannels
-from graphopt.planner.precision import _shrunk, _Trial, _without
+from graphopt.planner.exclusion import without
+from graphopt.planner.precision import _shrunk, _Trial
 from graphopt.planner.ranking import neighbours, ordered
 from graphopt.recipe import PassEntry, Recipe
 from graphopt.registry import BUILTIN_PLUGINS, Registry
@@ -240,7 +241,7 @@ def test_shrinking_keeps_what_is_needed_and_ends(needed: set[str]) -> None:
 
 
 def test_names_are_excluded_literally() -> None:
-    step = _without(InsertQdq(exclude=("stem*",)), frozenset({"b[0]", "a*"}))
+    step = without(InsertQdq(exclude=("stem*",)), frozenset({"b[0]", "a*"}))
     assert isinstance(step, InsertQdq)
     assert step.exclude == ("stem*", "a[*]", "b[[]0]")
     assert quantizing_section([InsertQdq()]) == (0, 1)
