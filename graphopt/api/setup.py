@@ -11,7 +11,7 @@ from graphopt.api.host_profile import with_host_profile
 from graphopt.api.recovery import can_train, is_training
 from graphopt.api.sizes import sizes_given
 from graphopt.api.source import input_specs
-from graphopt.errors import GraphOptError, TargetError
+from graphopt.errors import DataError, GraphOptError, TargetError
 from graphopt.ir import infer_shapes
 from graphopt.pipeline import PipelineContext
 from graphopt.recipe import (
@@ -149,11 +149,18 @@ def open_samples(
         judged: what accuracy is judged on, before the recipe's; by default a part of the data.
 
     Raises:
-        DataError: G211 to G214.
+        DataError: G211 to G214; G213, there are extra samples and no data.
     """
     calibration, limits = recipe.calibration, recipe.limits
     source = data if data is not None else calibration.data
     if source is None:
+        if calibration.extra is not None:
+            raise DataError(
+                "there are extra samples to train on, and no data that they would be added to",
+                code="G213",
+                where="calibration.extra",
+                hint="give samples of what the model is for with --data",
+            )
         return None
     # What reads and divides data is not imported where there is none.
     from graphopt.calibration.sources import open_dataset

@@ -92,6 +92,9 @@ def test_extra_samples_change_the_training_and_nothing_before_it(
 def test_extra_samples_that_are_not_there_are_named(models: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         compiled(models, *PRUNED, "calibration.extra=nowhere.npz", recover="steps=1")
+    with pytest.raises(DataError, match="no data") as raised:
+        graphopt.compile(models / "digits_resnet.onnx", overrides=["calibration.extra=more.npz"])
+    assert raised.value.code == "G213"
 
 
 def test_minutes_are_settled_as_steps(models: Path) -> None:
