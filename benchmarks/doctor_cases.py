@@ -1,7 +1,8 @@
 """What doctor says of the models that other quantizers make: four toy networks, every setting.
 
 Each tool runs in an interpreter of its own: ``--nncf PYTHON``, ``--inc PYTHON``; onnxruntime's own
-tools run in this one. A tool that fails is a result too. Writes benchmarks/results/doctor.json.
+tools run in this one. A tool that fails is a result too. Writes benchmarks/results/doctor.json,
+where no tool was left out.
 
     python benchmarks/doctor_cases.py --nncf VENV/bin/python --inc VENV/bin/python
 """
@@ -183,7 +184,8 @@ def main() -> None:
                     row = {"tool_failed": f"{type(error).__name__}: {error}"[:300]}
             rows[f"{network}: {tool}"] = row
             print(f"{network}: {tool}\n  {json.dumps(row)}", flush=True)
-    RESULTS.write_text(json.dumps({"versions": versions(), "cases": rows}, indent=1) + "\n")
+    if arguments.nncf and arguments.inc:
+        RESULTS.write_text(json.dumps({"versions": versions(), "cases": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -212,11 +212,14 @@ def test_a_task_that_catches_all_exceptions_still_gets_its_parcel(tmp_path: Path
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from tests.unit.workers import errands
 from tests.unit.workers.conftest import crew_of
 if __name__ == "__main__":
+    # What a shell without job control runs in the background is started with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with crew_of("processes") as crew:
         list(crew.map(errands.sleep, [(600.0, Path(sys.argv[1]))] * 4))
 """
