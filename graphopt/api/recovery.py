@@ -82,7 +82,7 @@ def can_train(registry: Registry) -> bool:
 def nothing_trained(resolved: ResolvedRecipe, registry: Registry) -> list[Notice]:
     """Return what is said where training was asked for and the recipe has none."""
     if not resolved.recover or not Recovery.parse(resolved.recover).trains:
-        return []
+        return _extra_unused(resolved.recipe)
     entries = [e for e in resolved.recipe.passes if e.use == TRAINING]
     if any(e.options.get(name) for e in entries for name in _IDLE):
         return []
@@ -97,6 +97,14 @@ def nothing_trained(resolved: ResolvedRecipe, registry: Registry) -> list[Notice
             "same unlabelled samples, which wins back much of what pruning and integers cost",
         )
     ]
+
+
+def _extra_unused(recipe: Recipe) -> list[Notice]:
+    trained = any(e.use in PACKAGES and any(map(e.options.get, _IDLE)) for e in recipe.passes)
+    if recipe.calibration.extra is None or trained:
+        return []
+    text = "the samples of `calibration.extra` were not used: nothing in the recipe trains"
+    return [Notice("W405", text, "--recover light, or leave them out")]
 
 
 def trainings(records: Sequence[PassRecord]) -> tuple[RecoveryRecord, ...]:

@@ -121,9 +121,9 @@ def keep_accuracy(
     found = _by_ranking(bench, ranked) if "ranking" in by else []
     found += cut_trials(graph, bench, measure=measure) if "cut" in by else []
     exact = bench.exact(rival, ranked) if rival is not None else None
-    if exact is not None and found:
+    if exact is not None:
         found.append(exact)
-    fastest = bench.fastest(found, measure=measure) if found else exact
+    fastest = bench.fastest(found, measure=measure) if found else None
     if fastest is None or fastest is exact:
         kept = bench.steps_without(None) if exact is None else exact.steps
         return Decision(kept, bench.record(whole, None, ranked))

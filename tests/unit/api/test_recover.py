@@ -13,6 +13,7 @@ from graphopt.errors import PassError, RecipeError
 from graphopt.recipe import PassEntry, Recipe, parse_recipe
 from graphopt.registry import Registry
 from graphopt.report.stored import read_report, report_text
+from tests.unit.api.races import lose_first_race
 from tests.unit.api.training import SEEN, DistillWeights, registry_with
 
 if TYPE_CHECKING:
@@ -192,17 +193,7 @@ def test_a_stated_drop_is_judged_on_what_was_trained(models: Path, registry: Reg
 def test_a_plan_that_lost_its_race_takes_its_training_with_it(
     models: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from graphopt.api import job, timing
-
-    real, calls = job.confirmed, []
-
-    def lost(*args: Any, **options: Any) -> timing.Timed:
-        calls.append(args)
-        found = real(*args, **options)
-        slow = {**vars(found), "ratio": 0.5, "ratio_of_minima": 0.5}
-        return timing.Timed(**slow) if len(calls) == 1 else found
-
-    monkeypatch.setattr(job, "confirmed", lost)
+    lose_first_race(monkeypatch)
     told = {"target": "host", "recover": "steps=5", "registry": registry}
     made = compiled(models, *PRUNED, **told)
     if len(SEEN) < 2:
@@ -255,3 +246,10 @@ def test_the_recipe_can_be_resolved_without_compiling(registry: Registry) -> Non
     found = api.resolve_recipe(recover="light", registry=registry)
     assert found.recover == "light"
     assert [e.use for e in found.recipe.passes].count(TRAINING) == 2
+
+
+def test_extra_samples_that_nothing_is_trained_on_are_told_of(models: Path) -> None:
+    extra = f"calibration.extra={models / 'digits.npz'}"
+    made = compiled(models, *INTEGER, extra)
+    (notice,) = (n for n in made.report.notices if n.code == "W405")
+    assert "calibration.extra" in notice.message

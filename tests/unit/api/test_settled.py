@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
 from graphopt.api import compile as compile_model
-from graphopt.api import job, timing
+from graphopt.api import job
 from graphopt.passes.base import PassResult
 from graphopt.planner import Plan, is_open
 from graphopt.recipe import Limits, PassEntry, Recipe, parse_recipe
 from graphopt.testing import context, graph
 from graphopt.types import Effect
+from tests.unit.api.races import lose_first_race
 from tests.unit.api.training import registry_with
 
 if TYPE_CHECKING:
@@ -125,15 +126,7 @@ def test_what_is_behind_a_plan_that_lost_is_done_to_the_float_model(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recipe still has it, so the model that the recipe repeats has it too."""
-    real, calls = job.confirmed, []
-
-    def lost(*args: Any, **options: Any) -> timing.Timed:
-        calls.append(args)
-        found = real(*args, **options)
-        slow = {**vars(found), "ratio": 0.5, "ratio_of_minima": 0.5}
-        return timing.Timed(**slow) if len(calls) == 1 else found
-
-    monkeypatch.setattr(job, "confirmed", lost)
+    calls = lose_first_race(monkeypatch)
     monkeypatch.setattr(job.Job, "_decided", integer_planned)
     behind = ("store-weights.format=float16", "limits.never-slower=false")
     source, data = models / "digits_resnet.onnx", models / "digits.npz"

@@ -61,6 +61,13 @@ class Collection:
             for store in self.stores.values():
                 store.keep(range(0, len(store), 2))
 
+    def fill(self, feeds: Iterable[tuple[int, Feed]]) -> None:
+        """Keep what is wanted of samples, by number."""
+        for number, feed in feeds:
+            # What was read ahead of the decision to keep fewer is dropped here.
+            if self.wants(number):
+                self.add(number, feed)
+
     @property
     def nbytes(self) -> int:
         """What the samples take."""
@@ -82,19 +89,14 @@ def collect(graph: Graph, context: Context, most_bytes: int) -> Collection:
     """
     found = Collection(most_bytes)
     names = [value.name for value in graph.feeds]
-    for number, feed in _feeds(context.stream(graph, names, samples=found.wants)):
-        # What was read ahead of the decision to keep fewer is dropped here.
-        if found.wants(number):
-            found.add(number, feed)
+    found.fill(_feeds(context.stream(graph, names, samples=found.wants)))
     return found if len(found) else _made(graph, context, found)
 
 
 def others(context: Context, most_bytes: int) -> Collection:
     """Return the samples that are only trained on: none where the recipe names none."""
     found = Collection(most_bytes)
-    for number, feed in enumerate(context.extra or ()):
-        if found.wants(number):
-            found.add(number, feed)
+    found.fill(enumerate(context.extra or ()))
     return found
 
 
@@ -134,7 +136,5 @@ def _made(graph: Graph, context: Context, found: Collection) -> Collection:
             "and one input of floats tells what its samples were like",
         )
     found.synthetic = True
-    for number, feed in enumerate(made):
-        if found.wants(number):
-            found.add(number, feed)
+    found.fill(enumerate(made))
     return found

@@ -48,6 +48,15 @@ def random_evidence(seed: int, units: int, taps: int, views: int) -> tuple[Evide
     return Evidence(units, tuple(made), ()), inputs
 
 
+def condition(evidence: Evidence, inputs: list[Array], kept: Array) -> float:
+    """Return the largest condition number of what is refitted to; normal equations square it."""
+    found = [1.0]
+    for one, rows in zip(evidence.consumers, inputs, strict=True):
+        stays = np.array([u < 0 or kept[u] for u in one.unit])
+        found.append(float(np.linalg.cond((rows - rows.mean(axis=0))[:, stays])))
+    return max(found)
+
+
 def fitted_error(evidence: Evidence, inputs: list[Array], kept: Array) -> float:
     """Return the squared error after refitting to the kept units, as shares of power, by lstsq."""
     total = 0.0
